@@ -1,0 +1,124 @@
+"""The manifest: written last, never changed; a backup exists if and only if it does."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from maint.errors import Damaged
+
+
+class _Part(BaseModel):
+    # a newer maint may write more: what this one does not know it leaves alone
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class File(_Part):
+    """One object of the backup, named relative to its folder."""
+
+    name: str
+    size: int  #: bytes
+    sha256: str
+    version: str | None = None  #: in a versioned bucket
+    confirmed_by: str  #: how the store's copy was compared with what was sent
+
+
+class Extension(_Part):
+    name: str
+    version: str
+
+
+class Source(_Part):
+    """The database as it was, so that a fitting place for a restore can be made."""
+
+    system_identifier: str | None = None
+    server_version: str  #: "16.4"
+    version_num: int  #: 160004
+    standby: bool
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str  #: "libc" | "icu" | "builtin"
+    locale: str | None = None  #: of the provider, where it is not libc
+    collation_version: str | None = None
+    size_bytes: int  #: pg_database_size at the snapshot
+    extensions: tuple[Extension, ...] = ()
+    tablespaces: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()  #: owners and grantees that a restore with owners needs
+
+
+class Table(_Part):
+    """A relation with data in the dump, and its exact rows in the dump's snapshot."""
+
+    schema_: str
+    name: str
+    rows: int | None  #: None: not counted
+    why: str | None = None  #: why it was not counted
+
+
+class Sequence(_Part):
+    schema_: str
+    name: str
+    last_value: int | None  #: None: never used. Sequences ignore snapshots: read before the dump, a lower bound
+
+
+class Contents(_Part):
+    """What is in the dump, counted in the dump's own snapshot."""
+
+    tables: tuple[Table, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+    large_objects: int | None = None
+    rows: int = 0  #: of all counted tables together
+
+
+class Dump(_Part):
+    """The stream of the dump: ``cat volumes | [age -d] | [zstd -d]`` gives what pg_dump wrote."""
+
+    volumes: tuple[str, ...]  #: names of files, in order
+    raw_bytes: int  #: what pg_dump wrote
+    raw_sha256: str
+    stored_bytes: int  #: compressed and encrypted
+
+
+class Manifest(_Part):
+    """One backup."""
+
+    maint: Literal[1] = 1  #: format of this file
+    kind: Literal["database"] = "database"
+    id: str
+    installation: str
+    host: str
+    job: str
+    run_id: int
+    slot: str
+    server: str
+    database: str
+    created_at: datetime  #: the instant of the snapshot, UTC
+    finished_at: datetime
+    format: Literal["custom", "directory"]
+    compression: str  #: "zstd:3"
+    encrypted: bool
+    recipients: tuple[str, ...] = ()  #: age public keys
+    files: tuple[File, ...]  #: everything but the manifest itself
+    size_bytes: int  #: of all files
+    dump: Dump
+    source: Source
+    contents: Contents
+    lacks: tuple[str, ...] = ()  #: what a dump by this role leaves out
+    tools: dict[str, str]  #: program -> version
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
+
+
+def read(data: bytes, *, where: str) -> Manifest:
+    """Parse a manifest. Raises `Damaged` for anything that is not one; `where` names it in the message."""
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "whole file"
+        raise Damaged(
+            f"{where} is not a manifest this maint understands ({place}: {first['msg']})",
+            hint="it was edited, cut, or written by a newer maint",
+        ) from error
