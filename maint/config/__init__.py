@@ -1,0 +1,1 @@
+"""What the operator has decided: ``maint.toml`` and the job files, validated with every error at once."""
