@@ -15,12 +15,12 @@ Day of month and day of week both restricted (neither contains ``*``): either is
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
@@ -34,6 +34,14 @@ _ALIASES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+#: the fields, and what may stand in them
+_FIELDS = (
+    ("minute", "0-59"),
+    ("hour", "0-23"),
+    ("day of month", "1-31, L for the last"),
+    ("month", "1-12 or jan-dec"),
+    ("day of week", "0-7 or sun-sat, 5#2 for the second Friday, L5 for the last"),
+)
 #: a date that exists at all exists within these: 29 February on a given weekday, across the year 2100
 _YEARS = 41
 
@@ -138,7 +146,8 @@ class Schedule:
             if not held and _plain(self.zone, day):
                 yield from self._plain_slots(day, after)
                 continue
-            held = sorted({*held, *(slot for slot in self._slots(day) if slot > after)})
+            slots = _changed_slots(self.zone, self.minutes, day, elapsed=self.elapsed, fixed=self.fixed)
+            held = sorted({*held, *slots[bisect_right(slots, after) :]})
 
     def _plain_slots(self, day: date, after: datetime) -> Iterator[datetime]:
         """Yield the slots of a day whose clock is not changed."""
@@ -147,19 +156,21 @@ class Schedule:
         for minute in self.minutes[first:]:
             yield midnight + minute * _MINUTE
 
-    def _slots(self, day: date) -> Iterator[datetime]:
-        for minute in self.minutes:
-            local = datetime.combine(day, time(*divmod(minute, 60)), self.zone)
-            yield from self._instants(local)
 
-    def _instants(self, local: datetime) -> Iterator[datetime]:
+@lru_cache(maxsize=64)
+def _changed_slots(
+    zone: ZoneInfo, minutes: tuple[int, ...], day: date, *, elapsed: bool, fixed: bool
+) -> tuple[datetime, ...]:
+    """Return the slots of a day whose clock is changed, or near to one, ascending."""
+    slots = set()
+    for minute in minutes:
+        local = datetime.combine(day, time(*divmod(minute, 60)), zone)
         first, second = local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
         if second < first:  # does not exist; `first` reads it with the offset before the change
-            yield _end_of_gap(self.zone, second, first) if self.fixed else first
-            return
-        yield first
-        if self.elapsed:
-            yield second
+            slots.add(_end_of_gap(zone, second, first) if fixed else first)
+        else:
+            slots |= {first, second} if elapsed else {first}
+    return tuple(sorted(slots))
 
 
 def _end_of_gap(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
@@ -182,10 +193,8 @@ def _plain(zone: ZoneInfo, day: date) -> bool:
 def _parse(text: str, zone: str) -> Schedule:
     fields = _ALIASES.get(text.strip().lower(), text).split()
     if len(fields) != 5:
-        raise ValueError(
-            f"not a schedule: {text!r} needs five fields (minute hour day month weekday), or @daily …"
-        )
-    minutes, hours, of_month, months, of_week, nth = _expand(fields)
+        raise ValueError(f"not a schedule: {text!r} needs five fields (minute hour day month weekday)")
+    (minutes, hours, of_month, months, of_week), nth = _expand(fields)
     schedule = Schedule(
         text=text,
         zone=ZoneInfo(check_zone(zone)),
@@ -206,24 +215,30 @@ def _parse(text: str, zone: str) -> Schedule:
     return schedule
 
 
-_Field = list[int | str]
+_Columns = list[Collection[int | str]]
 
 
-def _expand(fields: list[str]) -> tuple[_Field, _Field, _Field, _Field, _Field, dict[int, set[int | str]]]:
-    """Let croniter read the fields; H and R (any minute, another one at each start) are not for us."""
+def _expand(fields: list[str]) -> tuple[_Columns, Mapping[Any, Any]]:
+    """Let croniter read the fields, each one by itself to know which is wrong."""
     from croniter import CroniterError, croniter
 
-    text = " ".join(fields)
-    if re.search(r"\b[hr]\b", text, re.IGNORECASE):
-        raise ValueError(f"not a schedule: {text!r}: H and R are not known here (use jitter)")
-    try:
-        columns, nth = croniter.expand(text)
-    except (CroniterError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"not a schedule: {text!r}: {error}") from None
-    return *columns, nth
+    for position, (field, (what, pattern)) in enumerate(zip(fields, _FIELDS, strict=True)):
+        alone = ["*"] * 5
+        alone[position] = field
+        try:
+            # H, R and W of other crons: a minute that differs from start to start, or what croniter ignores
+            if re.search(r"\b([hr]|\d*w|lw)\b", field, re.IGNORECASE):
+                raise ValueError  # noqa: TRY301
+            croniter.expand(" ".join(alone))
+        except (CroniterError, ValueError, KeyError, IndexError):
+            raise ValueError(
+                f"not a schedule: {' '.join(fields)!r}: {field!r} is no {what} ({pattern})"
+            ) from None
+    columns, nth = croniter.expand(" ".join(fields))
+    return list(columns), nth
 
 
-def _numbers(field: _Field, low: int, high: int) -> frozenset[int]:
+def _numbers(field: Collection[int | str], low: int, high: int) -> frozenset[int]:
     if "*" in field:
         return frozenset(range(low, high + 1))
     return frozenset(number for number in field if isinstance(number, int))

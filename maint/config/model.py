@@ -1,4 +1,4 @@
-"""The models of the configuration: `Config` and what it is made of. All are frozen and refuse unknown keys."""
+"""The models of the configuration: `Config` and what it is made of. Frozen; unknown keys are errors."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,7 +22,7 @@ from maint.schedule import Schedule, Window, check_zone
 
 
 class Table(BaseModel):
-    """A table of a TOML file: frozen, and unknown keys are errors. Option models of tasks derive from it too."""
+    """A table of a TOML file: frozen, unknown keys are errors. Option models of tasks derive from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
@@ -73,8 +73,10 @@ class ServerConfig(Table):
 
 
 _S3_ONLY = frozenset(
-    "endpoint region access_key secret_key session_token profile ca_file path_style sse sse_kms_key"
-    " storage_class part_size max_parts lock lock_mode".split()
+    (
+        *("endpoint", "region", "access_key", "secret_key", "session_token", "profile", "ca_file"),
+        *("path_style", "sse", "sse_kms_key", "storage_class", "part_size", "max_parts", "lock", "lock_mode"),
+    )
 )
 
 
@@ -121,7 +123,7 @@ class RepositoryConfig(Table):
             raise ValueError('not a repository: write "file:///an/absolute/path" or "s3://bucket/prefix"')
         if scheme == "file" and (parts[0] or len(parts) < 2):
             raise ValueError("needs an absolute path below the root: file:///var/backups/maint")
-        if scheme == "s3" and len(parts) < 2:
+        if scheme == "s3" and (len(parts) < 2 or not parts[0]):
             raise ValueError(f"needs a prefix of its own in the bucket: s3://{parts[0] or 'bucket'}/maint")
         if not all(parts[1:]) or {".", ".."} & set(parts):
             raise ValueError("has an empty part, or . or .. in its path")
@@ -260,7 +262,7 @@ class Job(Table):
     )
     jitter: Duration = Field(timedelta(0), description="start up to this much later, to spread the load")
     parallel: int = Field(1, ge=1, le=64, description="actions at a time")
-    options: SerializeAsAny[BaseModel] = Field(default_factory=BaseModel, description="the task's own")
+    options: SerializeAsAny[BaseModel] = Field(default_factory=Table, description="the task's own")
 
     @field_validator("schedule")
     @classmethod
@@ -324,7 +326,7 @@ class Config(MaintToml):
     secrets: tuple[str, ...] = Field((), repr=False)
 
     def origin(self, key: str) -> str:
-        """Tell where the value of `key` ("jobs.backup.retries") comes from: a file, "shipped" or "default"."""
+        """Tell where the value of `key` ("jobs.backup.retries") is from: a file, "shipped" or "default"."""
         return self.origins.get(key, "default")
 
     def servers_of(self, patterns: Sequence[str]) -> list[ServerConfig]:

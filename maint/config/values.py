@@ -31,7 +31,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def parse_size(value: Any) -> int:
-    """Return the bytes that `"32MB"` or `"1 GB"` stands for, in PostgreSQL's units of 1024; ValueError otherwise."""
+    """Return the bytes that `"32MB"` or `"1 GB"` stands for (1 MB = 1024 kB); ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = re.fullmatch(r"(\d{1,15})\s*(B|kB|MB|GB|TB|PB)", value) if isinstance(value, str) else None
@@ -92,7 +92,7 @@ _PARAMETER = re.compile(rf"(?P<head>[?&](?:{'|'.join(_SECRET)})=)(?P<value>[^&#]
 
 
 def check_dsn(dsn: str) -> str:
-    """Return `dsn` if it has the form of a libpq connection string; ValueError (without its text) otherwise."""
+    """Return `dsn` if libpq could read it; ValueError (without its text) otherwise."""
     if not _URI.match(dsn):
         list(_pairs(dsn))
     return dsn
@@ -124,7 +124,7 @@ def mask_dsn(dsn: str) -> str:
         spans = [match.span("value") for match in _secret_spans(dsn)]
     except ValueError:
         return "***"
-    for start, end in reversed(sorted(spans)):
+    for start, end in sorted(spans, reverse=True):
         dsn = f"{dsn[:start]}***{dsn[end:]}"
     return dsn
 
