@@ -1,0 +1,108 @@
+"""``RESTORE.md`` and ``SHA256SUMS``: how to restore a backup with stock tools only."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+
+from maint.backups.manifest import Dump, File, Source
+from maint.backups.paths import Place
+from maint.postgres import libpq_value
+
+_TEXT = """\
+# Restore the database {title} without maint
+
+Backup {id} of server {server}, PostgreSQL {server_version}, snapshot of {created_at}.
+Needed: pg_restore {major} or newer{tools}, and enough room for about {size} of database.
+
+Everything below runs in the folder this file lies in (download the whole folder first if it is in S3).
+
+1. Is every file as it was written?
+
+       sha256sum --check SHA256SUMS
+
+2. Roles, where the new server lacks them. Read the file first: it changes the whole cluster.
+
+       {globals}
+
+3. An empty database as the old one was{locale_note}:
+
+       {createdb}
+
+4. The data:
+
+{restore}
+
+   Roles that are missing and should stay so: add --no-owner --no-acl. Subscriptions: always add --no-subscriptions
+   unless this server replaces the old one, for dropping a restored subscription drops the slot of the publisher.
+
+5. Statistics, without which plans are bad:
+
+       vacuumdb --analyze-in-stages --dbname={dbname}
+"""
+
+
+def checksums(files: Sequence[File]) -> bytes:
+    """Return the text of ``SHA256SUMS`` as sha256sum reads it."""
+    return "".join(f"{file.sha256}  {file.name}\n" for file in files).encode()
+
+
+def instructions(
+    *,
+    place: Place,
+    created_at: datetime,
+    source: Source,
+    dump: Dump,
+    format_: str,
+    compression: str,
+    encrypted: bool,
+    globals_: str | None,
+) -> bytes:
+    """Return the text of ``RESTORE.md``: commands that work when copied as they are."""
+    unpack = _unpack(compression=compression, encrypted=encrypted)
+    dbname = shlex.quote("dbname=" + libpq_value(place.database))
+    return _TEXT.format(
+        title=ascii(place.database),
+        id=place.id,
+        server=place.server,
+        server_version=source.server_version,
+        major=source.version_num // 10000,
+        created_at=f"{created_at:%Y-%m-%d %H:%M:%S} UTC",
+        tools="".join([", zstd" if compression != "none" else "", ", age and the private key" if encrypted else ""]),
+        size=f"{source.size_bytes / 1024**3:.1f} GB",
+        globals=_globals(globals_, encrypted=encrypted),
+        locale_note=f" (provider {source.locale_provider})" if source.locale_provider != "libc" else "",
+        createdb=_createdb(place.database, source),
+        restore=_restore(dump, unpack, format_, dbname),
+        dbname=dbname,
+    ).encode()
+
+
+def _unpack(*, compression: str, encrypted: bool) -> str:
+    steps = (" | age --decrypt --identity key.txt" if encrypted else "",)
+    steps += (" | zstd --decompress --stdout" if compression != "none" else "",)
+    return "".join(steps)
+
+
+def _globals(name: str | None, *, encrypted: bool) -> str:
+    if name is None:
+        return "# this backup holds no globals"
+    return f"cat {name}{_unpack(compression='zstd', encrypted=encrypted)} > globals.sql; psql --file=globals.sql"
+
+
+def _createdb(database: str, source: Source) -> str:
+    words = ["createdb", "--template=template0", f"--encoding={source.encoding}"]
+    words += [f"--lc-collate={source.collate}", f"--lc-ctype={source.ctype}"]
+    if source.locale_provider != "libc":
+        words += [f"--locale-provider={source.locale_provider}"]
+        words += [f"--{source.locale_provider}-locale={source.locale}"] if source.locale else []
+    words += ["--", database]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _restore(dump: Dump, unpack: str, format_: str, dbname: str) -> str:
+    stream = f"cat {' '.join(dump.volumes)}{unpack}"
+    if format_ == "directory":
+        lines = ["mkdir dump", f"{stream} | tar --extract --directory=dump", f"pg_restore --jobs=4 --dbname={dbname} dump"]
+    else:
+        lines = [f"{stream} | pg_restore --dbname={dbname}"]
+    return "\n".join(f"       {line}" for line in lines)

@@ -1,0 +1,15 @@
+-- Purpose: what a restore needs to know to make a fitting database.
+-- Privileges: none
+-- Version: 14
+-- Source: https://www.postgresql.org/docs/14/catalog-pg-database.html
+SELECT pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate AS collate,
+       d.datctype AS ctype,
+       'libc' AS locale_provider,
+       NULL::text AS locale,
+       NULL::text AS collation_version,
+       pg_database_size(d.oid) AS size_bytes,
+       pg_is_in_recovery() AS standby,
+       current_setting('server_version') AS server_version
+FROM pg_database d
+WHERE d.datname = current_database();
