@@ -22,6 +22,7 @@ MaintError
 │   └── Damaged                 what is stored differs from what was sent
 ├── BackupError                 a dump that cannot be trusted
 └── HistoryError                the history cannot be read or written
+    ├── HistoryDenied           it belongs to another user
     └── SlotTaken               somebody else works this slot, or has
 """
 
@@ -154,5 +155,19 @@ class HistoryError(MaintError):
     """The history cannot be read or written."""
 
 
+class HistoryDenied(HistoryError):
+    """The history belongs to another user."""
+
+    def __init__(self, message: str | None = None, *, owner: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        #: the user who can read it, as sudo -u takes it
+        self.owner = owner
+
+
 class SlotTaken(HistoryError):
     """This slot is being worked, or has been."""
+
+    def __init__(self, message: str | None = None, *, run_id: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        #: the run that has it
+        self.run_id = run_id

@@ -34,6 +34,7 @@ _KEY = (
 )
 _QUOTED = r"""(?:'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.)*(?:"|\Z))"""
 _VALUE = rf"""(?:{_QUOTED}|[^\s'"]\S*)"""
+_SECRET_NAME = re.compile(rf"{_KEY}\Z", re.IGNORECASE)
 #: what shows by its form that it is a secret: (pattern, replacement). More is taken rather than less.
 _FORMS = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
@@ -80,6 +81,11 @@ def _spellings(value: str) -> Iterator[str]:
     yield jsonlib.dumps(value, ensure_ascii=False)[1:-1]
     yield escape(value)
     yield from value.splitlines()  # a key file is shown line by line
+
+
+def names_secret(key: str) -> bool:
+    """Tell whether the value of something called `key` is a secret: "password", "aws_secret_access_key"."""
+    return _SECRET_NAME.search(key) is not None
 
 
 def redact(text: str) -> str:
