@@ -213,14 +213,16 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (int, float)) else redact(str(value))
 
 
-def setup(stream: TextIO, *, debug: bool = False, json: bool | None = None) -> None:
+def setup(stream: TextIO, *, debug: bool = False, quiet: bool = False, json: bool | None = None) -> None:
     """Log to `stream`: JSON lines, or text for a person; None decides by whether it is a terminal.
 
-    maint's own records from INFO on, everybody else's from WARNING on; `debug` lowers both by one level.
+    maint's own records from INFO on, everybody else's from WARNING on; `debug` lowers both by one level,
+    `quiet` shows warnings and errors only: where a progress bar tells the rest.
     """
     as_json = not stream.isatty() if json is None else json
     handler = logging.StreamHandler(stream)
     handler.name = _ROOT
+    handler.setLevel(logging.WARNING if quiet else logging.NOTSET)
     handler.addFilter(_Binding())
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter(traces=debug))
     root = logging.getLogger()

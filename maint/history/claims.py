@@ -13,6 +13,7 @@ from maint.errors import SlotTaken
 from maint.history.rows import run_of
 from maint.history.schema import Instant, runs
 from maint.model import Outcome, Run
+from maint.owner import Owner
 
 #: without a heartbeat for this long a run on another host counts as lost; one is due every second
 SILENCE = timedelta(minutes=5)
@@ -88,31 +89,20 @@ def shared_now(connection: Connection, now: datetime) -> datetime:
     return connection.execute(select(clock)).scalar_one() or now
 
 
-def lose(
-    connection: Connection,
-    now: datetime,
-    boot_id: str,
-    host: str,
-    alive: Callable[[int, int | None], bool],
-) -> list[Run]:
+def lose(connection: Connection, now: datetime, host: str, lives: Callable[[Owner], bool]) -> list[Run]:
     """Mark the unfinished runs whose process is gone, and return them."""
     shared = shared_now(connection, now)
-    unfinished = connection.execute(select(runs).where(runs.c.outcome.is_(None)).order_by(runs.c.id))
-    gone = [(row, why) for row in unfinished if (why := _why_gone(row, shared, boot_id, host, alive))]
-    return [run for row, why in gone if (run := _mark(connection, row.id, now, why))]
+    unfinished = connection.execute(select(runs).where(runs.c.outcome.is_(None)).order_by(runs.c.id)).all()
+    gone = [(row.id, why) for row in unfinished if (why := _why_gone(row, shared, host, lives))]
+    return [run for run_id, why in gone if (run := _mark(connection, run_id, now, why))]
 
 
-def _why_gone(
-    row: Row[Any], now: datetime, boot_id: str, host: str, alive: Callable[[int, int | None], bool]
-) -> str | None:
+def _why_gone(row: Row[Any], now: datetime, host: str, lives: Callable[[Owner], bool]) -> str | None:
     if row.host != host:
-        silent = now - row.heartbeat_at > SILENCE
-        return (
-            f"no sign of life from {row.host} since {row.heartbeat_at:%Y-%m-%d %H:%M:%S}Z" if silent else None
-        )
-    if row.boot_id != boot_id:
-        return f"{host} was restarted while it ran"
-    return None if alive(row.pid, row.pid_started) else f"its process {row.pid} died"
+        seen = f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S}Z"
+        return f"no sign of life from {row.host} since {seen}" if now - row.heartbeat_at > SILENCE else None
+    owner = Owner(row.pid, row.pid_started, row.boot_id)
+    return None if lives(owner) else f"its process {row.pid} on {host} died"
 
 
 def _mark(connection: Connection, run_id: int, now: datetime, why: str) -> Run | None:

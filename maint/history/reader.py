@@ -92,6 +92,17 @@ class Reader:
                 select(table).where(table.c.run_id == run_id).order_by(table.c.id)
             ).all()
 
+    def recent(self, name: str, server: str, object_: str, *, limit: int = 20) -> list[float]:
+        """Return the values of the latest samples of this name, newest first."""
+        query = (
+            select(samples.c.value)
+            .where(samples.c.server == server, samples.c.name == name, samples.c.object == clean(object_))
+            .order_by(samples.c.at.desc(), samples.c.id.desc())
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
     def durations(self, job: str, server: str, object_: str, *, verb: str | None = None) -> list[float]:
         """Return how many seconds this object took in the latest runs, newest first; done steps only."""
         recent = (

@@ -75,11 +75,11 @@ runs = Table(
     #: by the database's clock where it has one of its own, so that hosts with wrong clocks agree
     Column("heartbeat_at", Instant, nullable=False),
     Column("progress", Json, nullable=False),
-    Column("pid", BigInteger),
+    Column("pid", BigInteger, nullable=False),
     #: when that process started, in ticks since boot: a pid is used again, a pair of both is not
-    Column("pid_started", BigInteger),
-    _text("host", null=True),
-    _text("boot_id", null=True),
+    _text("pid_started"),
+    _text("host"),
+    _text("boot_id"),
     _text("options_digest", null=True),
     UniqueConstraint("job", "server", "slot", "attempt", name="uq_runs_slot"),
     # at most one attempt at a time, and how to find what is unfinished

@@ -17,6 +17,7 @@ from maint.history.rows import clean, finding_values, sample_values, step_values
 from maint.history.schema import facts, findings, logs, manifests, runs, samples, steps
 from maint.history.upgrade import revision, upgrade
 from maint.model import Finding, Outcome, Run, Sample, Step
+from maint.owner import Owner
 
 #: characters of log kept of one run, the newest
 LOG_LIMIT = 1 << 20
@@ -85,18 +86,12 @@ class History(Reader):
         server: str,
         slot: str | None,
         attempt: int = 1,
-        pid: int,
+        owner: Owner,
         host: str,
-        boot_id: str,
         now: datetime,
-        pid_started: int | None = None,
         options_digest: str | None = None,
     ) -> Run:
-        """Enter a run that begins now, or raise `SlotTaken`. Without a slot it gets one of its own.
-
-        `pid_started` is when the process `pid` started, in ticks since boot (/proc/<pid>/stat): a pid is
-        used again, both together are not.
-        """
+        """Enter a run that begins now, or raise `SlotTaken`. Without a slot it gets one of its own."""
         entry = {
             "job": job,
             "task": task,
@@ -105,10 +100,10 @@ class History(Reader):
             "started_at": now,
             "summary": "",
             "progress": {},
-            "pid": pid,
-            "pid_started": pid_started,
+            "pid": owner.pid,
+            "pid_started": owner.started,
             "host": host,
-            "boot_id": boot_id,
+            "boot_id": owner.boot_id,
             "options_digest": options_digest,
         }
         return claims.claim(self._write, entry, slot)
@@ -153,14 +148,7 @@ class History(Reader):
                 connection.execute(delete(logs).where(logs.c.run_id == run_id, logs.c.id <= surplus))
 
     def finish(
-        self,
-        run_id: int,
-        outcome: Outcome,
-        summary: str = "",
-        error: str | None = None,
-        hint: str | None = None,
-        *,
-        now: datetime,
+        self, run_id: int, outcome: Outcome, summary: str, error: str | None, hint: str | None, now: datetime
     ) -> bool:
         """Write how the run ended; False if that was written before.
 
@@ -180,16 +168,14 @@ class History(Reader):
             )
             return changed.rowcount == 1
 
-    def lost(
-        self, now: datetime, boot_id: str, host: str, alive: Callable[[int, int | None], bool]
-    ) -> list[Run]:
+    def lost(self, now: datetime, host: str, lives: Callable[[Owner], bool] = Owner.lives) -> list[Run]:
         """Mark as `lost`, and return, the unfinished runs whose process is gone.
 
-        On this host: after a reboot, or when `alive(pid, pid_started)` says no. On other hosts: without a
-        heartbeat for five minutes, by the database's clock.
+        On this host: whose process does not live. On others: without a heartbeat for five minutes, by the
+        database's clock.
         """
         with self._write() as connection:
-            return claims.lose(connection, now, boot_id, host, alive)
+            return claims.lose(connection, now, host, lives)
 
     # -- small things kept --
 
