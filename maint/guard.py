@@ -3,10 +3,10 @@
 Its standard input is a pipe that only maint holds open: ``+ <group> <signal>`` and ``- <group>`` tell which
 process groups live, and the end of the pipe tells that maint is gone, whatever it died of.
 
-Why not the kernel's parent-death signal: it fires when the *thread* that started the program ends, it does not
-reach the program's own children, it is lost when a program changes its user, it needs code between fork and exec
-(which can deadlock where there are threads), and only Linux has it. And to wait for the program's SIGPIPE is not
-enough: a pg_dump that waits for a lock writes nothing for hours.
+Why not the kernel's parent-death signal: it fires when the *thread* that started the program ends, does not
+reach the program's own children, is lost when a program changes its user, needs code between fork and exec
+(which can deadlock where there are threads), and only Linux has it. And to wait for the program's SIGPIPE is
+not enough: a pg_dump that waits for a lock writes nothing for hours.
 """
 
 import os

@@ -175,7 +175,7 @@ class Program:
             self._thread(_feed, process.stdin, self._stdin)
         if process.stdout is not None:
             self._resources.callback(process.stdout.close)
-            with suppress(OSError):  # the user's pipes may already hold all that is allowed
+            with suppress(OSError, AttributeError):  # over the user's limit; macOS has no such call
                 fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         if process.stderr is not None:
             self._thread(self._follow, process.stderr, True)
