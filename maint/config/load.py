@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ def find(explicit: Path | None) -> Path | None:
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     places = (Path(NAME), home / "maint" / NAME, Path("/etc/maint") / NAME)
     # a file in the present folder is used only if nobody else can have written it: it names programs to run
-    return next((p.absolute() for p in places if p.is_file() and (p != Path(NAME) or _is_ours(p))), None)
+    return next((p.absolute() for p in places if _is_there(p) and (p != Path(NAME) or _is_ours(p))), None)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is such a file, also where this user may not look."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _is_ours(path: Path) -> bool:
@@ -39,17 +47,12 @@ def load(path: Path | None, *, options: Mapping[str, type[BaseModel]]) -> Config
 
     Raises `ConfigError` with every problem of every file, `UsageError` if there is no such file.
     """
-    if path is None or not path.is_file():
-        raise UsageError(_missing(path), hint=_INIT)
+    if path is None:
+        ignored = f"./{NAME} is not used: others own it or can write it" if Path(NAME).is_file() else None
+        raise UsageError(ignored or "no configuration found", hint=f"{_INIT}; --config names one")
+    if not _is_there(path):
+        raise UsageError(f"there is no configuration {path}", hint=_INIT)
     return _Loader(path, options).load()
-
-
-def _missing(path: Path | None) -> str:
-    if path is not None:
-        return f"there is no configuration {path}" if not path.exists() else f"{path} is not a file"
-    if Path(NAME).is_file():
-        return f"./{NAME} is not used: others own it or can write it (chmod go-w {NAME}, or use --config)"
-    return "no configuration found"
 
 
 def state_dir() -> Path:
@@ -70,13 +73,16 @@ class _Loader:
         self.problems = Problems()
         self.origins: dict[str, str] = {}
         self.secrets: list[str] = []
+        #: what was read, of maint.toml and of each job
+        self.raw: dict[str, Any] = {}
+        self.raw_jobs: dict[str, dict[str, Any]] = {}
         #: of what may be named elsewhere; None where a file that cannot be read would say it
         self.names: dict[str, list[str] | None] = {"server": None, "repository": None, "job": None}
 
     def load(self) -> Config:
         toml = self._toml()
         jobs = self._jobs(toml.timezone)
-        self._check_references(toml, jobs)
+        self._check_references()
         if lines := self.problems.lines():
             raise ConfigError(lines)
         return Config(
@@ -94,7 +100,7 @@ class _Loader:
         try:
             raw = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            self.problems.add(file, "", f"cannot be read: {error.strerror} (may this user read it?)")
+            self.problems.add(file, "", f"cannot be read: {error.strerror} (as the service: sudo -u maint maint …)")
             return {}
         except UnicodeDecodeError as error:
             self.problems.add(file, "", f"not UTF-8 at byte {error.start}")
@@ -108,7 +114,7 @@ class _Loader:
         return values
 
     def _toml(self) -> MaintToml:
-        raw = self._read(self.path)
+        raw = self.raw = self._read(self.path)
         if not self.problems.about(self.path):
             self.names |= {kind: self._name_tables(raw, kind) for kind in ("server", "repository")}
         self._note_origins(raw, "", str(self.path))
@@ -123,9 +129,7 @@ class _Loader:
         named = {n: t for n, t in tables.items() if isinstance(t, dict)} if isinstance(tables, dict) else {}
         for name, table in named.items():
             if "name" in table:
-                self.problems.add(
-                    self.path, f"{kind}.{name}.name", f"unknown key: its name is {name} already"
-                )
+                self.problems.add(self.path, f"{kind}.{name}.name", f"unknown key: its name is {name} already")
             table["name"] = name
         return list(named)
 
@@ -138,21 +142,31 @@ class _Loader:
     # -- jobs --
 
     def _jobs(self, zone: str) -> dict[str, Job]:
-        ours = _job_files(shipped.folder("jobs"))
-        theirs = _job_files(self.path.parent / "jobs")
+        ours = self._job_files(shipped.folder("jobs"))
+        theirs = self._job_files(self.path.parent / "jobs")
         self.names["job"] = [*{**ours, **theirs}]
         jobs = {name: self._job(name, ours.get(name), theirs.get(name), zone) for name in {**ours, **theirs}}
         return {name: job for name, job in jobs.items() if job}
 
+    def _job_files(self, folder: Path) -> dict[str, Path]:
+        try:
+            files = sorted(folder.iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self.problems.add(folder, "", f"cannot be read: {error.strerror}")
+            return {}
+        return {path.stem: path for path in files if path.suffix == ".toml" and path.name[0] != "."}
+
     def _job(self, name: str, ours: Path | None, theirs: Path | None, zone: str) -> Job | None:
         base = self._read(ours) if ours else {}
         own = self._read(theirs) if theirs else {}
-        raw = _overridden(base, own)
+        raw = self.raw_jobs[name] = _overridden(base, own)
         files = _files(raw, ours, own, theirs)
         prefix = f"jobs.{name}."
         for key, file in files.items():
             self.origins[prefix + key] = "shipped" if file == ours else str(file)
-        if not raw:
+        if any(self.problems.about(file) for file in (ours, theirs)):
             return None
         if "timezone" not in raw and "timezone" in self.origins:
             self.origins[f"{prefix}timezone"] = self.origins["timezone"]
@@ -178,40 +192,43 @@ class _Loader:
         options, problems = validate(self.options[task], given)
         return options, [(f"options.{key}".rstrip("."), what) for key, what in problems]
 
-    # -- references between files --
+    # -- references between files: read from what is written, so that other errors hide none --
 
-    def _check_references(self, toml: MaintToml, jobs: Mapping[str, Job]) -> None:
-        for index, channel in enumerate(toml.alerts.channel):
-            place = f"alerts.channel[{index}]"
-            self._check_names(self.path, f"{place}.servers", channel.servers, "server")
-            self._check_names(self.path, f"{place}.jobs", channel.jobs, "job")
-        for name, job in jobs.items():
-            self._check_job(name, job, jobs)
+    def _check_references(self) -> None:
+        for index, channel in enumerate(_tables(_table(self.raw, "alerts").get("channel"))):
+            for kind in ("server", "job"):
+                self._check_names(self.path, f"alerts.channel[{index}].{kind}s", channel.get(f"{kind}s"), kind)
+        for name, job in self.raw_jobs.items():
+            origin = self._origin
+            self._check_names(origin(name, "servers"), "servers", job.get("servers"), "server")
+            repositories = _table(job, "options").get("repositories")
+            file = origin(name, "options.repositories")
+            self._check_names(file, "options.repositories", repositories, "repository")
+            self._check_names(origin(name, "after"), "after", [job.get("after")], "job")
+            if cycle := _cycle(name, self.raw_jobs):
+                self.problems.add(origin(name, "after"), "after", f"goes in a circle: {' -> '.join(cycle)}")
 
-    def _check_job(self, name: str, job: Job, jobs: Mapping[str, Job]) -> None:
-        self._check_names(self._origin(name, "servers"), "servers", job.servers, "server")
-        repositories = getattr(job.options, "repositories", ())
-        file = self._origin(name, "options.repositories")
-        self._check_names(file, "options.repositories", repositories, "repository")
-        if job.after is not None:
-            self._check_names(self._origin(name, "after"), "after", [job.after], "job")
-            if cycle := _cycle(name, jobs):
-                self.problems.add(
-                    self._origin(name, "after"), "after", f"goes in a circle: {' -> '.join(cycle)}"
-                )
-
-    def _check_names(self, file: object, key: str, given: Iterable[str], kind: str) -> None:
+    def _check_names(self, file: object, key: str, given: Any, kind: str) -> None:
         known = self.names[kind]
-        for name in given if known is not None else ():
-            if not is_pattern(name) and name not in known:
+        if known is None or not isinstance(given, list):
+            return
+        for name in given:
+            if isinstance(name, str) and not is_pattern(name) and name not in known:
                 self.problems.add(file, key, f"there is no {kind} {name!r}{suggestion(name, known)}")
 
     def _origin(self, job: str, key: str) -> str:
-        return self.origins.get(f"jobs.{job}.{key}", str(self.path))
+        """Return the file in which `key` of a job is set, one that an operator can mend if possible."""
+        origin = self.origins.get(f"jobs.{job}.{key}", str(self.path))
+        return str(shipped.folder("jobs") / f"{job}.toml") if origin == "shipped" else origin
 
 
-def _job_files(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.glob("*.toml")) if not path.name.startswith(".")}
+def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
 
 
 def _overridden(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,9 +244,7 @@ def _overridden(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _files(
-    raw: Mapping[str, Any], ours: Path | None, own: Mapping[str, Any], theirs: Path | None
-) -> dict[str, Path]:
+def _files(raw: Mapping[str, Any], ours: Path | None, own: Mapping[str, Any], theirs: Path | None) -> dict[str, Path]:
     """Return which file each effective key comes from, those of the options as "options.KEY"."""
     files = {key: theirs if key in own else ours for key in raw}
     if isinstance(raw.get("options"), dict):
@@ -249,13 +264,13 @@ def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}
 
 
-def _cycle(name: str, jobs: Mapping[str, Job]) -> list[str]:
-    """Return the chain of `after` from `name` back to it; empty if it ends."""
+def _cycle(name: str, jobs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the chain of `after` from `name` back to it; empty if it ends, or circles elsewhere."""
     chain = [name]
-    while (job := jobs.get(chain[-1])) is not None and job.after is not None:
-        if job.after in chain:
-            return [*chain, job.after] if job.after == name else []
-        chain.append(job.after)
+    while isinstance(after := jobs.get(chain[-1], {}).get("after"), str):
+        if after in chain:
+            return [*chain, after] if after == name else []
+        chain.append(after)
     return []
 
 
@@ -264,6 +279,4 @@ def _secrets_of(toml: MaintToml) -> Iterator[str]:
         yield from dsn_secrets(server.dsn.get_secret_value())
     tables: list[BaseModel] = [toml.history, *toml.repository.values(), *toml.alerts.channel]
     for table in tables:
-        yield from (
-            v.get_secret_value() for _, v in table if isinstance(v, SecretStr) and v.get_secret_value()
-        )
+        yield from (v.get_secret_value() for _, v in table if isinstance(v, SecretStr) and v.get_secret_value())

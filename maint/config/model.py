@@ -97,12 +97,8 @@ class RepositoryConfig(Table):
     sse_kms_key: str | None = None
     storage_class: str | None = None
     part_size: Size = Field(32 << 20, ge=5 << 20, le=5 << 30, description="bytes of one part of an upload")
-    max_parts: int = Field(
-        1000, ge=1, le=10000, description="parts of one object; a larger dump becomes several"
-    )
-    lock: Annotated[Duration, _POSITIVE] | None = Field(
-        None, description="object lock: nobody deletes before it ends"
-    )
+    max_parts: int = Field(1000, ge=1, le=10000, description="parts of one object; a larger dump becomes several")
+    lock: Annotated[Duration, _POSITIVE] | None = Field(None, description="object lock: nobody deletes before it ends")
     lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
     read_back: bool | None = Field(
         None,
@@ -110,9 +106,7 @@ class RepositoryConfig(Table):
     )
     required: bool = Field(True, description="a run fails when this repository could not be written")
     encrypt_to: tuple[str, ...] = Field((), description="public keys (age1…, ssh-…)")
-    identity_file: AbsolutePath | None = Field(
-        None, description="private keys (age), only where restores run"
-    )
+    identity_file: AbsolutePath | None = Field(None, description="private keys (age), only where restores run")
 
     @field_validator("url")
     @classmethod
@@ -140,9 +134,7 @@ class RepositoryConfig(Table):
     @classmethod
     def _check_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if any(key.upper().startswith("AGE-SECRET-KEY-") for key in keys):
-            raise ValueError(
-                "holds a private key: give the public one (age1…), and keep this one in identity_file"
-            )
+            raise ValueError("holds a private key: give the public one (age1…), and keep this one in identity_file")
         if not all(key.startswith(("age1", "ssh-ed25519 ", "ssh-rsa ")) for key in keys):
             raise ValueError("not a public key: age1…, ssh-ed25519 … or ssh-rsa …")
         return keys
@@ -169,9 +161,7 @@ class Objectives(Table):
 
     rpo: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest good backup")
     proof: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest proven backup")
-    rto: Annotated[Duration, _POSITIVE] | None = Field(
-        None, description="time of the latest measured restore"
-    )
+    rto: Annotated[Duration, _POSITIVE] | None = Field(None, description="time of the latest measured restore")
 
 
 class Mail(Table):
@@ -186,9 +176,7 @@ class Mail(Table):
 class Http(Table):
     """Health, metrics and status page: the table ``[http]``."""
 
-    listen: str = Field(
-        "127.0.0.1:9188", pattern=r"^$|^.+:\d{1,5}$", description='address:port; "" switches it off'
-    )
+    listen: str = Field("127.0.0.1:9188", pattern=r"^$|^.+:\d{1,5}$", description='address:port; "" switches it off')
 
 
 class Channel(Table):
@@ -215,9 +203,7 @@ class Keep(Table):
     weekly: int = Field(0, ge=0)
     monthly: int = Field(0, ge=0)
     yearly: int = Field(0, ge=0)
-    within: Duration | None = Field(
-        None, description="everything this much older than the newest backup, or less"
-    )
+    within: Duration | None = Field(None, description="everything this much older than the newest backup, or less")
 
     @model_validator(mode="after")
     def _check_something(self) -> Self:
@@ -235,31 +221,19 @@ class Job(Table):
     enabled: bool = True
     mode: Literal["act", "advise"] = Field("act", description="advise: plan and report, change nothing")
     schedule: str | None = Field(None, description='cron with five fields, or "@daily" and its kin')
-    after: str | None = Field(
-        None, description="the job after whose slots this one runs, instead of a schedule"
-    )
+    after: str | None = Field(None, description="the job after whose slots this one runs, instead of a schedule")
     timezone: Zone = Field("UTC", description="of schedule and window; default: the one of maint.toml")
     servers: Patterns = ("*",)
-    timeout: Annotated[Duration, _POSITIVE] | None = Field(
-        None, description="a run that takes longer is ended"
-    )
+    timeout: Annotated[Duration, _POSITIVE] | None = Field(None, description="a run that takes longer is ended")
     idle_timeout: Annotated[Duration, _POSITIVE] | None = Field(
         None, description="a run that makes no progress for this long is ended"
     )
-    window: str | None = Field(
-        None, description='when it may work, as in "22:00-06:00"; it stops when that ends'
-    )
-    wait: Duration = Field(
-        timedelta(minutes=10), description="how long to wait for the lock of a busy database"
-    )
+    window: str | None = Field(None, description='when it may work, as in "22:00-06:00"; it stops when that ends')
+    wait: Duration = Field(timedelta(minutes=10), description="how long to wait for the lock of a busy database")
     retries: int = Field(0, ge=0, le=100, description="further attempts after an error that may pass")
-    retry_delay: Duration = Field(
-        timedelta(minutes=1), description="before the first of them; doubled each time"
-    )
+    retry_delay: Duration = Field(timedelta(minutes=1), description="before the first of them; doubled each time")
     catch_up: Literal["once", "skip"] = Field("once", description="what becomes of slots missed while off")
-    catch_up_max_age: Duration = Field(
-        timedelta(days=1), description="a slot missed longer ago is not caught up"
-    )
+    catch_up_max_age: Duration = Field(timedelta(days=1), description="a slot missed longer ago is not caught up")
     jitter: Duration = Field(timedelta(0), description="start up to this much later, to spread the load")
     parallel: int = Field(1, ge=1, le=64, description="actions at a time")
     options: SerializeAsAny[BaseModel] = Field(default_factory=Table, description="the task's own")

@@ -83,9 +83,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if near := get_close_matches(name, names, n=1):
         return f"; did you mean {near[0]}?"
-    return (
-        f" (there {'is' if len(names) == 1 else 'are'}: {', '.join(names)})" if names else " (there is none)"
-    )
+    return f" (there {'is' if len(names) == 1 else 'are'}: {', '.join(names)})" if names else " (there is none)"
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:

@@ -36,9 +36,7 @@ def parse_size(value: Any) -> int:
         return value
     match = re.fullmatch(r"(\d{1,15})\s*(B|kB|MB|GB|TB|PB)", value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(
-            'not a size: write a whole number and B, kB, MB, GB or TB, as in "32MB" (1 MB = 1024 kB)'
-        )
+        raise ValueError('not a size: write a whole number and B, kB, MB, GB or TB, as in "32MB" (1 MB = 1024 kB)')
     return int(match[1]) * _BYTES[match[2]]
 
 
@@ -113,9 +111,7 @@ def _pairs(dsn: str) -> Iterator[re.Match[str]]:
 
 def dsn_secrets(dsn: str) -> list[str]:
     """Return every secret in `dsn`, as written and as meant (escapes and quotes undone)."""
-    return [
-        text for match in _secret_spans(dsn) for text in _spellings(match["value"], uri=bool(_URI.match(dsn)))
-    ]
+    return [text for match in _secret_spans(dsn) for text in _spellings(match["value"], uri=bool(_URI.match(dsn)))]
 
 
 def mask_dsn(dsn: str) -> str:
