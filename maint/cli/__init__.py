@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from maint import __version__
-from maint.errors import MaintError, Stopped
+from maint.errors import HistoryDenied, MaintError, Stopped
 
 #: command -> (module, one line of help); the module holds a click command of that name
 COMMANDS = {
@@ -92,10 +93,15 @@ def _tell(error: MaintError, argv: list[str]) -> int:
     """Say on stderr what is wrong and what to do, in the form that was asked for; return the exit code."""
     from maint.log import redact
 
+    if isinstance(error, HistoryDenied):
+        error.hint = shlex.join(["sudo", "-u", error.owner, "maint", *argv])
     if "--json" in argv:
         import json
 
-        body: dict[str, Any] = {"error": redact(str(error)), "hint": redact(error.hint) if error.hint else None}
+        body: dict[str, Any] = {
+            "error": redact(str(error)),
+            "hint": redact(error.hint) if error.hint else None,
+        }
         click.echo(json.dumps(body), err=True)
     else:
         click.echo(redact(f"maint: {error}"), err=True)
