@@ -75,6 +75,12 @@ class Connection:
         return self._raw.info.user
 
     @property
+    def is_local(self) -> bool:
+        """Whether the server runs on this machine."""
+        info = self._raw.info
+        return info.host.startswith(("/", "@")) or info.hostaddr in ("127.0.0.1", "::1")
+
+    @property
     def pid(self) -> int:
         """The process of this session on the server."""
         return self._raw.info.backend_pid
@@ -87,9 +93,14 @@ class Connection:
         """Run one statement and return its rows, if it has any."""
         return self._run(query, params)
 
+    def perform(self, query: str | sql.Composable) -> str:
+        """Run one statement for its effect; return the server's word for it: ``UPDATE 12``."""
+        with _translated(self._stop), self._interruptible():
+            return self._raw.execute(cast("LiteralString", query)).statusmessage or ""
+
     def _run(self, query: str | sql.Composable, params: Mapping[str, Any] | None) -> list[Any]:
         with _translated(self._stop), self._interruptible():
-            cursor = self._raw.execute(cast(LiteralString, query), params)
+            cursor = self._raw.execute(cast("LiteralString", query), params)
             return cursor.fetchall() if cursor.description else []
 
     def _interruptible(self) -> Any:
@@ -108,7 +119,7 @@ class Connection:
     @contextmanager
     def transaction(self, mode: str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY") -> Iterator[None]:
         """Run the block in one transaction."""
-        self.execute(sql.SQL("BEGIN ") + sql.SQL(cast(LiteralString, mode)))
+        self.execute(sql.SQL("BEGIN ") + sql.SQL(cast("LiteralString", mode)))
         try:
             yield
         except BaseException:
@@ -174,10 +185,10 @@ def connect(
             conninfo_of(server, database, application_name=application_name, connect_timeout=connect_timeout),
             autocommit=True,
             prepare_threshold=None,  # prepared statements do not survive a transaction-pooling pgbouncer
-            row_factory=namedtuple_row,
         )
         try:
             _prepare_session(raw, lock_timeout)
+            raw.row_factory = namedtuple_row
         except BaseException:
             raw.close()
             raise
@@ -188,7 +199,7 @@ def conninfo_of(server: ServerConfig, database: str | None = None, **extra: Any)
     """Return the libpq connection string for `server`, with its password if it has one of its own."""
     given = server.dsn.get_secret_value()
     if server.password_file:
-        extra["password"] = _read_password(server)
+        extra["passfile"] = str(server.password_file)
     try:
         own = conninfo.conninfo_to_dict(given)
         return conninfo.make_conninfo(
@@ -204,23 +215,14 @@ def conninfo_of(server: ServerConfig, database: str | None = None, **extra: Any)
         ) from error
 
 
-def _read_password(server: ServerConfig) -> str:
-    assert server.password_file  # noqa: S101 - the caller has looked
-    try:
-        return server.password_file.read_text().rstrip("\r\n")
-    except OSError as error:
-        raise UsageError(
-            f"server.{server.name}.password_file cannot be read: {error.strerror} ({server.password_file})"
-        ) from error
-
-
 def _prepare_session(raw: "psycopg.Connection[Any]", lock_timeout: str) -> None:
     major = raw.info.server_version // 10000
     settings = {name: "0" for name, since in _TIMEOUTS.items() if major >= since}
     # an empty search_path: nothing in a managed database can put itself before pg_catalog
     settings |= {"lock_timeout": lock_timeout, "search_path": "", "row_security": "off"}
     raw.execute(
-        sql.SQL("SELECT ") + sql.SQL(", ").join(
+        sql.SQL("SELECT ")
+        + sql.SQL(", ").join(
             sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in settings.items()
         )
     )
@@ -230,10 +232,7 @@ def _prepare_session(raw: "psycopg.Connection[Any]", lock_timeout: str) -> None:
 def statement(name: str, major: int) -> str:
     """Return the statement of `sql/<name>.sql`, or of its newest variant `_pgNN` that `major` has."""
     folder = shipped.folder("sql")
-    variants = {
-        int(path.stem.rpartition("_pg")[2]): path
-        for path in folder.glob(f"{name}_pg[0-9][0-9].sql")
-    }
+    variants = {int(path.stem.rpartition("_pg")[2]): path for path in folder.glob(f"{name}_pg[0-9][0-9].sql")}
     fitting = [since for since in variants if since <= major]
     path = variants[max(fitting)] if fitting else folder / f"{name}.sql"
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -284,10 +283,23 @@ def translate(error: psycopg.Error, where: str = "") -> MaintError:
 
 def _transient(state: str) -> bool:
     # appendix A of the manual: connection exceptions, serialization, deadlock, out of connections, shutdown
-    return state[:2] in ("08", "40", "53") or state in ("57P01", "57P02", "57P03", "57P05", "55006", "25P03", "25P04")
+    return state[:2] in ("08", "40", "53") or state in (
+        "57P01",
+        "57P02",
+        "57P03",
+        "57P05",
+        "55006",
+        "25P03",
+        "25P04",
+    )
 
 
 def _first_line(error: psycopg.Error) -> str:
     primary = error.diag.message_primary if error.diag else None
     lines: Sequence[str] = [line.strip() for line in str(primary or error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def libpq_value(text: str) -> str:
+    """Quote a value of a libpq connection string: a database may be called ``a=b 'c'``."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

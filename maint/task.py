@@ -1,17 +1,20 @@
 """The task protocol: what the runner asks of every task, and what it offers to it."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from maint.clock import Clock, Stop
 from maint.config.model import Config, Job, ServerConfig
-from maint.model import Action, Finding, Result
+from maint.model import Action, Finding, Result, Step
+
+if TYPE_CHECKING:
+    from maint.history import History
 
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - the options, as DESIGN names them
 
@@ -57,6 +60,8 @@ class Context(Generic[O]):
     log: logging.Logger
     progress: Progress
     report: Callable[[Finding], None]  #: for findings that belong to no single action
+    recent: Callable[[str, str], Sequence[float]]  #: newest values of a sample of an object on this server
+    history: "History | None"  #: to read what was before; None if it could not be opened
     state: dict[str, Any]  #: the task's own memory within this run
     scratch: Path  #: a private folder (0700), made on first use by the task, removed after the run
 
@@ -78,4 +83,6 @@ class Task(Generic[O]):
     plan: Callable[[Context[O]], Iterator[Action]]  #: reads only; a rejected candidate is an Action with `skip`
     act: Callable[[Context[O], Action], Result]  #: the only function that changes anything
     preflight: Callable[[Config, Job, ServerConfig | None], Iterator[Check]] | None = None  #: doctor's lines
+    conclude: Callable[[Context[O], Sequence[Step]], str] | None = None  #: the run's summary, one line
     outputs: Callable[[Context[O]], Mapping[str, Any]] | None = None  #: more keys for `run --json`
+    without_history: bool = False  #: runs even when the history cannot be written

@@ -29,7 +29,7 @@ _SECURED_WAIT = 1.0
 #: seconds that secured counts may go on after the dump
 GRACE = 5.0
 
-_SETTINGS = "enable_indexscan enable_indexonlyscan enable_bitmapscan jit".split()
+_SETTINGS = ["enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan", "jit"]
 
 #: stands for pg_dump's session where our own locks outlived it
 _OURS = object()

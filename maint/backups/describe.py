@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maint.backups.counts import Counter
-from maint.backups.manifest import Contents, Extension, Sequence as SequenceValue, Source, Table
+from maint.backups.manifest import Contents, Extension, Source, Table
+from maint.backups.manifest import Sequence as SequenceValue
 from maint.backups.toc import Contents as Listing
 from maint.errors import ServerError
 from maint.model import Finding, Severity

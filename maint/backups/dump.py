@@ -15,7 +15,7 @@ from maint.config.model import ServerConfig
 from maint.errors import MaintError
 from maint.model import Finding, Severity
 from maint.postgres import Connection, connect, libpq_value
-from maint.process import Command
+from maint.process import Command, run
 
 #: seconds somebody may wait behind the dump's locks before it is a finding
 WAITING_TOO_LONG = 60
@@ -30,7 +30,11 @@ class Programs:
     pg_dump: Path
     pg_restore: Path
     pg_dumpall: Path
-    version: str
+    version: str  #: "16.4"
+
+    @property
+    def major(self) -> int:
+        return int(re.match(r"\d+", self.version)[0])  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +135,7 @@ def watched(
 
 
 def _waiters(dump: Session, database: str) -> dict[int, Finding]:
-    rows = dump.observer.query(
-        "list_waiters", application_name=dump.application_name, longer_than=WAITING_TOO_LONG
-    )
+    rows = dump.observer.query("list_waiters", application_name=dump.application_name, longer_than=WAITING_TOO_LONG)
     return {row.pid: _waiting(row, database) for row in rows}
 
 
@@ -154,3 +156,23 @@ def _copied_table(query: str) -> str:
     """Return the table of ``COPY public.events (…) TO stdout;``."""
     found = re.match(r'COPY (?:\(SELECT .*? FROM (?:ONLY )?)?((?:"(?:[^"]|"")*"|[^\s("])+)', query)
     return found[1] if found else query
+
+
+def globals_of(
+    server: ServerConfig,
+    programs: Programs,
+    *,
+    passwords: bool,
+    application_name: str,
+    stop: Stop,
+    log: logging.Logger,
+) -> bytes:
+    """Return roles and tablespaces as pg_dumpall writes them; passwords of roles only a superuser can read."""
+    with connect(server, application_name=application_name, stop=stop) as connection:
+        environment = connection.environment()
+    argv = [str(programs.pg_dumpall), "--globals-only", "--no-password"]
+    argv += [] if passwords else ["--no-role-passwords"]
+    # managed services: the default, postgres, may not be there for us
+    argv += [f"--database={server.maintenance_db}"]
+    command = Command(tuple(argv), env={**environment, "PGAPPNAME": application_name})
+    return run(command, stop=stop, log=log).encode()

@@ -10,7 +10,7 @@ from datetime import datetime
 import zstandard
 
 from maint import __version__
-from maint.backups import describe, dump, records, restore_md, toc
+from maint.backups import crypt, describe, dump, records, restore_md, toc
 from maint.backups.manifest import Contents, Dump, File, Manifest, Source
 from maint.backups.paths import MANIFEST, Place, new_id
 from maint.backups.pipeline import Packing, Target, pump
@@ -102,9 +102,9 @@ def _each(targets: Sequence[Target], work: Callable[[Target], None]) -> None:
                 work(target)
             except RepositoryError as error:
                 target.error = error
-    if errors := [target.error for target in targets if target.error]:
-        if len(errors) == len(targets):
-            raise errors[0]
+    errors = [target.error for target in targets if target.error]
+    if len(errors) == len(targets):
+        raise errors[0]
 
 
 @contextmanager
@@ -146,9 +146,7 @@ def _dump(order: Order, place: Place, targets: Sequence[Target], tools: Tools) -
         with dump.watched(session, order.database, clock=tools.clock, log=tools.log, tell=progress.copies):
             raw, listing = _DUMPERS[order.options.format](order, session, targets, tools, progress)
         session.counter.finish(complete=True)
-        contents, findings = describe.contents(
-            session.observer, session.counter, listing, sequences, order.database
-        )
+        contents, findings = describe.contents(session.observer, session.counter, listing, sequences, order.database)
         lacks = describe.lacks(session.observer)
     if order.options.folder is not None:
         raw = _pump(TarSource(order.options.folder, remove=True), order, targets, tools, progress)
@@ -183,9 +181,7 @@ def _directory(
     with Program(command, stop=tools.stop, log=tools.log) as program:
         progress(b"")
         program.wait()
-    listing = run(
-        toc.list_command(order.programs.pg_restore, order.options.folder), stop=tools.stop, log=tools.log
-    )
+    listing = run(toc.list_command(order.programs.pg_restore, order.options.folder), stop=tools.stop, log=tools.log)
     return 0, toc.parse(listing)
 
 
@@ -327,6 +323,5 @@ def _sealed(data: bytes, recipients: Sequence[str]) -> bytes:
     import pyrage
 
     sealed = io.BytesIO()
-    keys = [pyrage.x25519.Recipient.from_str(key) for key in recipients]
-    pyrage.encrypt_io(io.BytesIO(packed), sealed, keys)
+    pyrage.encrypt_io(io.BytesIO(packed), sealed, crypt.recipients(recipients))
     return sealed.getvalue()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import zstandard
 
+from maint.backups import crypt
 from maint.clock import Stop
 from maint.errors import MaintError
 from maint.repository import Repository, Stored, Upload
@@ -274,14 +275,12 @@ class _ChunkWriter:
             self._buffer.clear()
 
 
-def _encrypt(chunks: Iterator[bytes], recipients: Iterable[str], targets: Sequence[Target], stop: Stop) -> None:
+def _encrypt(chunks: Iterator[bytes], recipients: Sequence[str], targets: Sequence[Target], stop: Stop) -> None:
     import pyrage
 
-    keys = [pyrage.x25519.Recipient.from_str(key) for key in recipients]
+    keys = crypt.recipients(recipients)
     with ExitStack() as stack:
-        branches = [
-            stack.enter_context(_running(_Branch(partial(_store, target=target), stop))) for target in targets
-        ]
+        branches = [stack.enter_context(_running(_Branch(partial(_store, target=target), stop))) for target in targets]
 
         def put(data: bytes) -> None:
             for branch in branches:

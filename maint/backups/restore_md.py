@@ -102,7 +102,11 @@ def _createdb(database: str, source: Source) -> str:
 def _restore(dump: Dump, unpack: str, format_: str, dbname: str) -> str:
     stream = f"cat {' '.join(dump.volumes)}{unpack}"
     if format_ == "directory":
-        lines = ["mkdir dump", f"{stream} | tar --extract --directory=dump", f"pg_restore --jobs=4 --dbname={dbname} dump"]
+        lines = [
+            "mkdir dump",
+            f"{stream} | tar --extract --directory=dump",
+            f"pg_restore --jobs=4 --dbname={dbname} dump",
+        ]
     else:
         lines = [f"{stream} | pg_restore --dbname={dbname}"]
     return "\n".join(f"       {line}" for line in lines)

@@ -1,0 +1,14 @@
+"""The tasks. To add one: a module here, a line below, a file in ``jobs/``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from maint.task import Task
+from maint.tasks import backup, command, sql
+
+TASKS: Mapping[str, Task[Any]] = {task.name: task for task in (backup.TASK, command.TASK, sql.TASK)}
+
+#: what `config.load` validates the options of jobs with
+OPTIONS: Mapping[str, type[BaseModel]] = {name: task.options for name, task in TASKS.items()}
