@@ -72,7 +72,8 @@ class ServerConfig(Table):
         return mask_dsn(self.dsn.get_secret_value())
 
 
-_S3_ONLY = frozenset(
+#: keys of a repository that mean nothing for a directory
+S3_ONLY = frozenset(
     (
         *("endpoint", "region", "access_key", "secret_key", "session_token", "profile", "ca_file"),
         *("path_style", "sse", "sse_kms_key", "storage_class", "part_size", "max_parts", "lock", "lock_mode"),
@@ -141,7 +142,7 @@ class RepositoryConfig(Table):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.url.startswith("file:") and (extra := sorted(_S3_ONLY & self.model_fields_set)):
+        if self.url.startswith("file:") and (extra := sorted(S3_ONLY & self.model_fields_set)):
             raise ValueError(f"{', '.join(extra)}: only for s3:// (remove it)")
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key belong together: give both or none")
