@@ -49,7 +49,7 @@ _FORMS = tuple(
         (r"(\bpassword\s+)'(?:[^'\\]|\\.|'')*(?:'|\Z)", rf"\1{_STARS}"),
         (r"(\bauthorization:[ \t]*)[^\r\n]+", rf"\1{_STARS}"),
         (r"AGE-SECRET-KEY-[0-9A-Z]+", _STARS),
-        (r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END|\Z)", rf"\1{_STARS}"),
+        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", _STARS),
     )
 )
 
@@ -101,9 +101,7 @@ def escape(text: str) -> str:
     """Return `text` on one line, without control characters: a database may be named with a newline."""
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text
-    )
+    return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
 
 
 # -- which run a line belongs to --
@@ -186,9 +184,7 @@ class TextFormatter(logging.Formatter):
         if not lines:
             return ""
         # indented, so that no exception's text can pass for a line of its own
-        return (
-            "".join(f"\n    {escape(line)}" for line in lines) if self._traces else f" ({escape(lines[-1])})"
-        )
+        return "".join(f"\n    {escape(line)}" for line in lines) if self._traces else f" ({escape(lines[-1])})"
 
 
 class JsonFormatter(logging.Formatter):
