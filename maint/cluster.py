@@ -22,12 +22,12 @@ from typing import Self
 
 from maint.clock import Stop
 from maint.errors import MaintError, ProgramError, ProgramFailed, UsageError
-from maint.owner import Owner
+from maint.owner import Owner, me
 from maint.process import Command, Program, can_become, run
 from maint.programs import Installation
 
 _PREFIX = "maint-cluster-"
-_OWNER = "owner.json"
+_OWNER = "owner"
 
 #: sun_path of unix(7) is 108 bytes with its end mark
 _SOCKET_BYTES = 107
@@ -167,7 +167,7 @@ class Cluster:
         return ""
 
     def _prepare(self, tcp: bool) -> None:
-        (self.folder / _OWNER).write_text(str(Owner.current()))
+        (self.folder / _OWNER).write_text(str(me()))
         self.tcp = tcp
         self.port = _free_port() if tcp else self.port
         self.password = secrets.token_urlsafe(12)
@@ -275,7 +275,7 @@ def _is_used(folder: Path) -> bool:
     except OSError:  # killed before it could write it, or about to
         name = re.match(rf"{_PREFIX}(\d+)-", folder.name)
         return name is not None and Path(f"/proc/{name[1]}").exists()
-    return owner is not None and owner.lives()
+    return owner is not None and owner.alive() is not False  # None: of another container
 
 
 def _stop_postmaster(data_dir: Path) -> None:
