@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import total_ordering
 from typing import Any
 
 
@@ -53,19 +52,33 @@ class StepOutcome(StrEnum):
     NOT_REACHED = "not_reached"
 
 
-@total_ordering
-class Severity(StrEnum):
+class _Ordered(StrEnum):
+    """A scale, in the order of its definition. All four operators: those inherited from str are alphabetical."""
+
+    @property
+    def rank(self) -> int:
+        return list(type(self)).index(self)
+
+    def __lt__(self, other: str) -> bool:
+        return self.rank < type(self)(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= type(self)(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > type(self)(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= type(self)(other).rank
+
+
+class Severity(_Ordered):
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"
 
-    def __lt__(self, other: str) -> bool:
-        order = list(Severity)
-        return order.index(self) < order.index(Severity(other))
 
-
-@total_ordering
-class Trust(StrEnum):
+class Trust(_Ordered):
     """How far a backup can be trusted, from the evidence beside it."""
 
     DAMAGED = "damaged"
@@ -73,10 +86,6 @@ class Trust(StrEnum):
     CHECKED = "checked"
     RESTORED = "restored"
     PROVEN = "proven"
-
-    def __lt__(self, other: str) -> bool:
-        order = list(Trust)
-        return order.index(self) < order.index(Trust(other))
 
 
 @dataclass(frozen=True, slots=True)
