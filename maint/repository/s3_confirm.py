@@ -1,0 +1,150 @@
+"""Does the store have what it was sent? Size, digest, and everything the configuration asks for."""
+
+import hashlib
+import logging
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from maint.errors import Damaged, RepositoryError
+from maint.repository import RESERVED, Stored
+from maint.repository.s3_client import Bucket, status_of
+
+if TYPE_CHECKING:
+    from maint.repository.s3 import S3Repository
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 20
+
+
+def confirm(
+    repository: "S3Repository", path: str, version: str | None, size: int, digest: str, encryption: str | None
+) -> Stored:
+    """Compare what is stored with what was sent; raise `Damaged`, or `RepositoryError` if a wish was ignored.
+
+    `encryption` is what the store said when it was given the bytes: None = nothing that counts, so ask now.
+    """
+    head = repository.bucket.call("head_object", repository.bucket.key(path), VersionId=version)
+    url = repository.url_of(path)
+    if head["ContentLength"] != size:
+        raise Damaged(f"{url}: {head['ContentLength']} bytes are stored, {size} were sent")
+    _check_wishes(repository, path, head, encryption)
+    version = version or head.get("VersionId")
+    by = _how(repository)
+    if by == "read back":
+        _read_back(repository, path, version, digest)
+    return Stored(path, size, digest, version, by)
+
+
+def _how(repository: "S3Repository") -> str:
+    wish = repository.config.read_back
+    if wish or (wish is None and not verifies_digests(repository.bucket)):
+        return "read back"
+    return "size" if wish is False and not verifies_digests(repository.bucket) else "store's checksum"
+
+
+def _read_back(repository: "S3Repository", path: str, version: str | None, digest: str) -> None:
+    found = hashlib.sha256()
+    with repository.open(path, version=version) as reader:
+        while data := reader.read(_BLOCK):
+            found.update(data)
+    if found.hexdigest() != digest:
+        raise Damaged(f"{repository.url_of(path)}: what was read back differs from what was sent")
+
+
+def _check_wishes(repository: "S3Repository", path: str, head: Any, encryption: str | None) -> None:
+    """Compare what the store says about the object with what the configuration asks for.
+
+    For an object sent in one request only the answer to that request counts for encryption: there is a store
+    that keeps the header as a note, shows it ever after, and encrypts nothing.
+    """
+    config, url = repository.config, repository.url_of(path)
+    said = head.get("ServerSideEncryption") if encryption is None else encryption
+    if config.sse and said != config.sse:
+        raise _ignored(url, f"sse = {config.sse}", said)
+    if config.storage_class and (found := head.get("StorageClass", "STANDARD")) != config.storage_class:
+        raise _ignored(url, f"storage_class = {config.storage_class}", found)
+    if config.lock and not _is_locked(repository, path, head):
+        raise _ignored(url, "lock", "no lock")
+
+
+def _ignored(url: str, wish: str, found: str | None) -> RepositoryError:
+    return RepositoryError(
+        f"{url}: the store ignored {wish} and has {found or 'nothing'}", hint="use a store that offers it, or drop it"
+    )
+
+
+def _is_locked(repository: "S3Repository", path: str, head: Any) -> bool:
+    until = head.get("ObjectLockRetainUntilDate")  # shown to who has s3:GetObjectRetention
+    until = until or repository.locked_until(path, version=head.get("VersionId"))
+    return bool(until and until.astimezone(UTC) > repository.clock.now())
+
+
+#: answers of the stores asked so far, by endpoint and bucket
+_answers: dict[tuple[str, str], bool] = {}
+
+
+def verifies_digests(bucket: Bucket) -> bool:
+    """Return whether the store refuses bytes that changed on their way to it.
+
+    Amazon's does. Any other is asked, once per process, by two small parts of an upload that is never completed
+    (so it leaves nothing even in a locked bucket): one as it should be, one changed after it was signed.
+    A store that cannot be asked does not.
+    """
+    if bucket.is_amazon:
+        return True
+    place = (bucket.client.meta.endpoint_url, bucket.name)
+    if place not in _answers:
+        try:
+            _answers[place] = _ask(bucket)
+        except RepositoryError as error:
+            log.info("%s: taken as not verifying digests: %s", bucket.url(None), error)
+            return False
+    return _answers[place]
+
+
+def _ask(bucket: Bucket) -> bool:
+    key = bucket.key(f"{RESERVED}probe-{secrets.token_hex(8)}")
+    good, bad = secrets.token_bytes(64), secrets.token_bytes(64)
+    upload = bucket.call("create_multipart_upload", key)["UploadId"]
+    try:
+        _send(bucket, key, upload, 1, good)
+        with _changed_on_the_way(bucket.client, good, bad):
+            return _refuses(bucket, key, upload, good)
+    finally:
+        with suppress(RepositoryError):  # sweep knows its name
+            bucket.call("abort_multipart_upload", key, UploadId=upload)
+
+
+def _refuses(bucket: Bucket, key: str, upload: str, data: bytes) -> bool:
+    try:
+        _send(bucket, key, upload, 2, data)
+    except RepositoryError as error:
+        if 400 <= status_of(error) < 500:
+            return True
+        raise
+    return False
+
+
+def _send(bucket: Bucket, key: str, upload: str, number: int, data: bytes) -> None:
+    digest = b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    bucket.call("upload_part", key, UploadId=upload, PartNumber=number, Body=data, ContentMD5=digest)
+
+
+@contextmanager
+def _changed_on_the_way(client: Any, good: bytes, bad: bytes) -> Iterator[None]:
+    """Replace the body `good` by `bad` after its request was signed, and no other body."""
+
+    def change(request: Any, **_: Any) -> None:
+        if request.body == good:
+            request.body = bad
+
+    client.meta.events.register("before-send.s3.UploadPart", change)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister("before-send.s3.UploadPart", change)
