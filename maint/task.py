@@ -63,7 +63,7 @@ class Context(Generic[O]):
     recent: Callable[[str, str], Sequence[float]]  #: newest values of a sample of an object on this server
     history: "History | None"  #: to read what was before; None if it could not be opened
     state: dict[str, Any]  #: the task's own memory within this run
-    scratch: Path  #: a private folder (0700), made on first use by the task, removed after the run
+    scratch: Callable[[], Path]  #: makes and returns a private folder (0700), removed after the run
 
     @property
     def application_name(self) -> str:

@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maint.errors import Damaged
 
 
 class _Part(BaseModel):
     # a newer maint may write more: what this one does not know it leaves alone
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class File(_Part):
@@ -50,14 +50,14 @@ class Source(_Part):
 class Table(_Part):
     """A relation with data in the dump, and its exact rows in the dump's snapshot."""
 
-    schema_: str
+    schema_: str = Field(alias="schema")
     name: str
     rows: int | None  #: None: not counted
     why: str | None = None  #: why it was not counted
 
 
 class Sequence(_Part):
-    schema_: str
+    schema_: str = Field(alias="schema")
     name: str
     last_value: int | None  #: None: never used. Sequences ignore snapshots: read before the dump, a lower bound
 
@@ -111,7 +111,7 @@ class Manifest(_Part):
     tools: dict[str, str]  #: program -> version
 
     def to_json(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
+        return self.model_dump_json(indent=1, by_alias=True).encode()
 
 
 def read(data: bytes, *, where: str) -> Manifest:

@@ -1,5 +1,6 @@
 """``RESTORE.md`` and ``SHA256SUMS``: how to restore a backup with stock tools only."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -59,7 +60,7 @@ def instructions(
 ) -> bytes:
     """Return the text of ``RESTORE.md``: commands that work when copied as they are."""
     unpack = _unpack(compression=compression, encrypted=encrypted)
-    dbname = shlex.quote("dbname=" + libpq_value(place.database))
+    dbname = _dbname(place.database)
     return _TEXT.format(
         title=ascii(place.database),
         id=place.id,
@@ -77,6 +78,12 @@ def instructions(
     ).encode()
 
 
+def _dbname(database: str) -> str:
+    """Write a database for --dbname, which takes anything with an equals sign or a URI for more than a name."""
+    simple = re.fullmatch(r"[A-Za-z0-9_-]+", database)
+    return database if simple else shlex.quote("dbname=" + libpq_value(database))
+
+
 def _unpack(*, compression: str, encrypted: bool) -> str:
     steps = (" | age --decrypt --identity key.txt" if encrypted else "",)
     steps += (" | zstd --decompress --stdout" if compression != "none" else "",)
@@ -86,7 +93,7 @@ def _unpack(*, compression: str, encrypted: bool) -> str:
 def _globals(name: str | None, *, encrypted: bool) -> str:
     if name is None:
         return "# this backup holds no globals"
-    return f"cat {name}{_unpack(compression='zstd', encrypted=encrypted)} > globals.sql; psql --file=globals.sql"
+    return f"cat {name}{_unpack(compression='zstd', encrypted=encrypted)} > globals.sql; psql --dbname=postgres --file=globals.sql"
 
 
 def _createdb(database: str, source: Source) -> str:

@@ -48,6 +48,7 @@ def run(app: App, job: str, servers: tuple[str, ...], dry_run: bool, as_json: bo
             for server in chosen:
                 _dry_run(ground, wanted, server, as_json=as_json)
             return 0
+        runner.sweep(ground)
         return _run_all(ground, wanted, chosen, as_json=as_json)
 
 

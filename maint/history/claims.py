@@ -15,16 +15,14 @@ from maint.history.schema import Instant, runs
 from maint.model import Outcome, Run
 from maint.owner import Owner
 
-#: without a heartbeat for this long a run on another host counts as lost; one is due every second
+#: without a heartbeat for this long a run out of sight counts as lost; one is due every second
 SILENCE = timedelta(minutes=5)
 
 #: outcomes after which a slot is done with, and no further attempt may begin
 _DONE = (Outcome.SUCCEEDED, Outcome.WARNED)
 
 
-def claim(
-    write: Callable[[], AbstractContextManager[Connection]], entry: Mapping[str, Any], slot: str | None
-) -> Run:
+def claim(write: Callable[[], AbstractContextManager[Connection]], entry: Mapping[str, Any], slot: str | None) -> Run:
     """Insert the run `entry` for `slot`; without one it gets `manual:<its id>`."""
     try:
         with write() as connection:
@@ -89,20 +87,19 @@ def shared_now(connection: Connection, now: datetime) -> datetime:
     return connection.execute(select(clock)).scalar_one() or now
 
 
-def lose(connection: Connection, now: datetime, host: str, lives: Callable[[Owner], bool]) -> list[Run]:
+def lose(connection: Connection, now: datetime, alive: Callable[[Owner], bool | None]) -> list[Run]:
     """Mark the unfinished runs whose process is gone, and return them."""
     shared = shared_now(connection, now)
     unfinished = connection.execute(select(runs).where(runs.c.outcome.is_(None)).order_by(runs.c.id)).all()
-    gone = [(row.id, why) for row in unfinished if (why := _why_gone(row, shared, host, lives))]
+    gone = [(row.id, why) for row in unfinished if (why := _why_gone(row, shared, alive))]
     return [run for run_id, why in gone if (run := _mark(connection, run_id, now, why))]
 
 
-def _why_gone(row: Row[Any], now: datetime, host: str, lives: Callable[[Owner], bool]) -> str | None:
-    if row.host != host:
-        seen = f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S}Z"
-        return f"no sign of life from {row.host} since {seen}" if now - row.heartbeat_at > SILENCE else None
-    owner = Owner(row.pid, row.pid_started, row.boot_id)
-    return None if lives(owner) else f"its process {row.pid} on {host} died"
+def _why_gone(row: Row[Any], now: datetime, alive: Callable[[Owner], bool | None]) -> str | None:
+    lives = alive(Owner(row.boot_id, row.pid, row.pid_started))
+    if lives is None and now - row.heartbeat_at > SILENCE:
+        return f"no sign of life from {row.host} since {row.heartbeat_at:%Y-%m-%d %H:%M:%S}Z"
+    return f"its process {row.pid} on {row.host} died" if lives is False else None
 
 
 def _mark(connection: Connection, run_id: int, now: datetime, why: str) -> Run | None:

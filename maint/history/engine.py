@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ def translated(place: Place) -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         raise _error(place, str(error.orig).strip()) from error
-    except exc.TimeoutError as error:
+    except (sqlite3.Error, exc.TimeoutError) as error:
         raise _error(place, str(error)) from error
 
 

@@ -88,9 +88,7 @@ class Reader:
 
     def _of_run(self, table: Any, run_id: int) -> Sequence[Any]:
         with self._read() as connection:
-            return connection.execute(
-                select(table).where(table.c.run_id == run_id).order_by(table.c.id)
-            ).all()
+            return connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.id)).all()
 
     def recent(self, name: str, server: str, object_: str, *, limit: int = 20) -> list[float]:
         """Return the values of the latest samples of this name, newest first."""

@@ -77,9 +77,9 @@ runs = Table(
     Column("progress", Json, nullable=False),
     Column("pid", BigInteger, nullable=False),
     #: when that process started, in ticks since boot: a pid is used again, a pair of both is not
-    _text("pid_started"),
+    Column("pid_started", BigInteger, nullable=False),
     _text("host"),
-    _text("boot_id"),
+    _text("boot_id"),  #: or container: only there a pid means anything
     _text("options_digest", null=True),
     UniqueConstraint("job", "server", "slot", "attempt", name="uq_runs_slot"),
     # at most one attempt at a time, and how to find what is unfinished

@@ -101,9 +101,9 @@ class History(Reader):
             "summary": "",
             "progress": {},
             "pid": owner.pid,
-            "pid_started": owner.started,
+            "pid_started": str(owner.start),
             "host": host,
-            "boot_id": owner.boot_id,
+            "boot_id": owner.place,
             "options_digest": options_digest,
         }
         return claims.claim(self._write, entry, slot)
@@ -125,9 +125,7 @@ class History(Reader):
 
     def report(self, run_id: int, server: str, finding: Finding, now: datetime) -> None:
         with self._write() as connection:
-            connection.execute(
-                insert(findings).values(run_id=run_id, at=now, **finding_values(server, finding))
-            )
+            connection.execute(insert(findings).values(run_id=run_id, at=now, **finding_values(server, finding)))
 
     def sample(self, run_id: int, server: str, sample: Sample, now: datetime) -> None:
         with self._write() as connection:
@@ -140,9 +138,7 @@ class History(Reader):
         with self._write() as connection:
             connection.execute(insert(logs).values(run_id=run_id, text=clean(text[-LOG_LIMIT:])))
             sizes = connection.execute(
-                select(logs.c.id, func.length(logs.c.text))
-                .where(logs.c.run_id == run_id)
-                .order_by(logs.c.id.desc())
+                select(logs.c.id, func.length(logs.c.text)).where(logs.c.run_id == run_id).order_by(logs.c.id.desc())
             )
             if surplus := _beyond(LOG_LIMIT, [(row[0], row[1]) for row in sizes]):
                 connection.execute(delete(logs).where(logs.c.run_id == run_id, logs.c.id <= surplus))
@@ -168,14 +164,14 @@ class History(Reader):
             )
             return changed.rowcount == 1
 
-    def lost(self, now: datetime, host: str, lives: Callable[[Owner], bool] = Owner.lives) -> list[Run]:
+    def lost(self, now: datetime, alive: Callable[[Owner], bool | None] = Owner.alive) -> list[Run]:
         """Mark as `lost`, and return, the unfinished runs whose process is gone.
 
-        On this host: whose process does not live. On others: without a heartbeat for five minutes, by the
-        database's clock.
+        Where `alive` cannot tell (another host, container or boot): those without a heartbeat for five
+        minutes, by the database's clock.
         """
         with self._write() as connection:
-            return claims.lose(connection, now, host, lives)
+            return claims.lose(connection, now, alive)
 
     # -- small things kept --
 
@@ -186,9 +182,7 @@ class History(Reader):
             _keep(connection, manifests, rows, "json")
 
     def forget(self, repository: str, paths: Iterable[str]) -> None:
-        query = delete(manifests).where(
-            manifests.c.repository == repository, manifests.c.path == bindparam("gone")
-        )
+        query = delete(manifests).where(manifests.c.repository == repository, manifests.c.path == bindparam("gone"))
         if rows := [{"gone": path} for path in paths]:
             with self._write() as connection:
                 connection.execute(query, rows)
@@ -214,7 +208,5 @@ def _keep(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]
         return
     upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     query = upsert(table)
-    query = query.on_conflict_do_update(
-        index_elements=list(table.primary_key), set_={column: query.excluded[column]}
-    )
+    query = query.on_conflict_do_update(index_elements=list(table.primary_key), set_={column: query.excluded[column]})
     connection.execute(query, rows)

@@ -4,27 +4,25 @@
 """
 
 import logging
-import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from maint import identity
+from maint import identity, owner
 from maint import log as logs
 from maint.clock import Clock, Stop
 from maint.config.model import Config, Job, ServerConfig
 from maint.errors import HistoryError, MaintError, SlotTaken
 from maint.history import History
 from maint.model import EXIT_CODES, Action, Finding, Outcome, Result, Run, Step, StepOutcome
-from maint.owner import Owner
 from maint.runner.journal import Journal
 from maint.runner.locks import Locks
 from maint.runner.loop import Loop
 from maint.runner.outcome import outcome_of
+from maint.runner.scratch import Scratch
+from maint.runner.scratch import sweep as sweep_scratch
 from maint.runner.watch import Watch
 from maint.task import Context, Scope, Task
 
@@ -63,6 +61,19 @@ class Report:
         return EXIT_CODES[self.run.outcome or Outcome.LOST]
 
 
+def sweep(ground: Ground) -> None:
+    """Clear what a maint that was killed left on this machine: unfinished runs, scratch folders."""
+    try:
+        lost = ground.history.lost(ground.clock.now(), socket.gethostname()) if ground.history else []
+    except HistoryError as error:
+        _LOG.warning("%s", error)
+        lost = []
+    for run in lost:
+        _LOG.warning("run %s (%s on %s) is lost: its process is gone", run.id, run.job, run.server)
+    for path in sweep_scratch(ground.config, ground.clock.now()):
+        _LOG.info("removed %s, which a process that is gone has left", path)
+
+
 def servers_of(ground: Ground, job: Job) -> list[ServerConfig | None]:
     """Return what the job runs on: each of its servers, or once for the whole installation."""
     if ground.tasks[job.task].scope is Scope.INSTALLATION:
@@ -74,7 +85,7 @@ def plan(ground: Ground, job: Job, server: ServerConfig | None) -> Iterator[Acti
     """Yield what a run would do now, from the code that would do it; changes nothing."""
     run = _unrecorded(job, server, "dry-run", ground.clock)
     journal = Journal(ground.history, run, ground.clock, _LOG)
-    with _scratch(ground.config, run) as scratch:
+    with Scratch(ground.config, run.id) as scratch:
         watch = Watch(timeout=None, idle_timeout=None, clock=ground.clock, stop=ground.stop, beat=lambda _p: None)
         context = _context(ground, job, server, run, watch, scratch, journal, lambda _finding: None, dry_run=True)
         yield from ground.tasks[job.task].plan(context)
@@ -122,7 +133,7 @@ def _attempt(
             show=ground.show,
         )
         page = _Page(journal)
-        with _scratch(ground.config, run) as scratch, watch:
+        with Scratch(ground.config, run.id) as scratch, watch:
             context = _context(ground, job, server, run, watch, scratch, journal, page.finding)
             ended, transient = _act(task, context, watch, page, done, _not_reached(ground, run))
         return _conclude(ground, task, context, journal, page, ended, transient, capture)
@@ -157,7 +168,7 @@ def _claim(
                 server=server.name if server else NO_SERVER,
                 slot=slot,
                 attempt=attempt,
-                owner=Owner.current(),
+                owner=owner.me(),
                 host=socket.gethostname(),
                 now=ground.clock.now(),
             )
@@ -191,7 +202,7 @@ def _context(
     server: ServerConfig | None,
     run: Run,
     watch: Watch,
-    scratch: Path,
+    scratch: Scratch,
     journal: Journal,
     report: Callable[[Finding], None],
     *,
@@ -216,16 +227,6 @@ def _context(
         state={},
         scratch=scratch,
     )
-
-
-@contextmanager
-def _scratch(config: Config, run: Run) -> Iterator[Path]:
-    """Name a private folder for the run and remove it afterwards, if the task has made it."""
-    path = config.state_dir / "scratch" / f"run-{run.id}-{os.getpid()}"
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _act(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from pydantic import Field
 from maint import programs
 from maint.backups import dump, make, records
 from maint.backups.manifest import Manifest
+from maint.backups.paths import encode
 from maint.backups.pipeline import Packing
 from maint.config.model import Keep, RepositoryConfig, ServerConfig, Table
 from maint.config.values import Duration, matches
@@ -137,7 +139,8 @@ def _unmatched(server: ServerConfig, rows: Sequence[Any], chosen: Sequence[Any])
 
 
 def _backup_action(context: Context[Options], row: Any, facts: _Facts) -> Action:
-    shown = dump.arguments(facts.programs, row.name, _dump_options(context, facts, "<scratch>"), "<snapshot>")
+    options = _dump_options(context, facts, Path("<scratch>"))
+    shown = dump.arguments(facts.programs, row.name, options, "<snapshot>")
     seconds = context.recent(SECONDS, row.name)
     return Action(
         verb="backup",
@@ -160,7 +163,7 @@ def _why_not(row: Any) -> str | None:
     return None
 
 
-def _dump_options(context: Context[Options], facts: _Facts, folder: str) -> dump.Options:
+def _dump_options(context: Context[Options], facts: _Facts, folder: Path | None) -> dump.Options:
     options = context.options
     directory = options.format == "directory"
     return dump.Options(
@@ -168,7 +171,7 @@ def _dump_options(context: Context[Options], facts: _Facts, folder: str) -> dump
         jobs=options.parallel,
         # pg_dump's own zstd exists from 16 on; its gzip at 1 is the fastest before
         compress=(f"zstd:{options.compress}" if facts.programs.major >= 16 else "1") if directory else None,
-        folder=context.scratch / folder if directory else None,
+        folder=folder,
         lock_wait_seconds=options.lock_wait.total_seconds(),
         nice=facts.nice,
     )
@@ -184,7 +187,7 @@ def act(context: Context[Options], action: Action) -> Result:
         database=action.object,
         repositories=context.state["stores"],
         programs=facts.programs,
-        options=_dump_options(context, facts, f"{abs(hash(action.object)):x}"),
+        options=_dump_options(context, facts, _folder(context, action)),
         packing=Packing(None if context.options.format == "directory" else context.options.compress, facts.threads),
         owner=records.Owner.current(context.installation, context.run_id),
         job=context.job.name,
@@ -195,6 +198,13 @@ def act(context: Context[Options], action: Action) -> Result:
     began = context.clock.monotonic()
     made = make.make(order, make.Tools(context.stop, context.clock, context.log, context.progress))
     return _result(context, made, context.clock.monotonic() - began)
+
+
+def _folder(context: Context[Options], action: Action) -> Path | None:
+    """Return where pg_dump's workers write, in the directory format; pg_dump makes it."""
+    if context.options.format == "custom":
+        return None
+    return context.scratch() / encode(action.object)
 
 
 def _globals(context: Context[Options], facts: _Facts) -> bytes:

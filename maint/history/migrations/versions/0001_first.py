@@ -71,7 +71,7 @@ def _runs(schema: str | None) -> None:
         sa.Column("heartbeat_at", sa.BigInteger, nullable=False),
         _json("progress"),
         sa.Column("pid", sa.BigInteger, nullable=False),
-        _text("pid_started"),
+        sa.Column("pid_started", sa.BigInteger, nullable=False),
         _text("host"),
         _text("boot_id"),
         _text("options_digest", null=True),
