@@ -108,6 +108,7 @@ class Program:
 
     def __enter__(self) -> Self:
         self._stop.check()
+        _guard.start()  # before the program: a maint killed in between leaves nothing behind
         self._process = self._start()
         self._resources.callback(self._end)
         _guard.add(self.pid, self.command.end_signal)
@@ -181,9 +182,7 @@ class Program:
             self._thread(self._follow, process.stderr, True)
 
     def _thread(self, work: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(
-            target=work, args=arguments, name=f"{self.command.name} {self.pid}", daemon=True
-        )
+        thread = threading.Thread(target=work, args=arguments, name=f"{self.command.name} {self.pid}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -267,15 +266,11 @@ def _too_slow(command: Command, seconds: float) -> MaintError:
 
 def _environment(command: Command) -> dict[str, str]:
     env = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+        name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
     }
     env.setdefault("PATH", os.defpath)
     if everything := env.pop("LC_ALL", None):  # it would override LC_MESSAGES
-        env = {name: value for name, value in env.items() if not name.startswith("LC_")} | {
-            "LANG": everything
-        }
+        env = {name: value for name, value in env.items() if not name.startswith("LC_")} | {"LANG": everything}
     env["LC_MESSAGES"] = "C"  # errors are told apart by their text
     if command.user is not None:
         env |= {"HOME": pwd.getpwnam(command.user).pw_dir, "USER": command.user, "LOGNAME": command.user}
@@ -335,29 +330,30 @@ class _Guard:
             self._process.returncode = 0  # somebody else's child: nothing to wait for
             self._process = None
 
-    def _send(self, line: str) -> None:
+    def start(self) -> None:
         with self._lock:
             if self._process is None:
-                self._process = self._start()
-            if self._process.stdin is not None:
-                with suppress(
-                    BrokenPipeError
-                ):  # somebody killed it: the programs still end with their `with`
+                self._process = _start_guard()
+
+    def _send(self, line: str) -> None:
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with suppress(BrokenPipeError):  # it was killed: programs still end with their `with`
                     self._process.stdin.write(line.encode())
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        argv = (sys.executable, "-I", "-S", guard.__file__)
-        nowhere = subprocess.DEVNULL
-        return subprocess.Popen(  # noqa: S603 - an argument list
-            argv,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=nowhere,
-            stderr=nowhere,
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
+
+def _start_guard() -> "subprocess.Popen[bytes]":
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(  # noqa: S603 - an argument list
+        (sys.executable, "-I", "-S", guard.__file__),
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=nowhere,
+        stderr=nowhere,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 _guard = _Guard()
