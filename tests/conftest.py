@@ -14,6 +14,8 @@ from maint.clock import Stop
 from maint.cluster import Cluster
 from maint.config.model import ServerConfig
 
+pytest_plugins = ["support.s3"]
+
 
 def pytest_report_header() -> str:
     found = ", ".join(str(one) for one in postgres.found().values()) or "none"
@@ -21,11 +23,15 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "major" in metafunc.fixturenames:
+    if "major" in metafunc.fixturenames and not _names_major_itself(metafunc):
         default = [pytest.param(major, id=f"pg{major}") for major in postgres.oldest_and_newest()]
         # other ids, as both may be selected together
         matrix = [pytest.param(major, id=f"matrix-pg{major}", marks=pytest.mark.matrix) for major in postgres.MATRIX]
         metafunc.parametrize("major", default + matrix, scope="session")
+
+
+def _names_major_itself(metafunc: pytest.Metafunc) -> bool:
+    return any("major" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
 
 
 @pytest.fixture(scope="session")

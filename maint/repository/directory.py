@@ -22,7 +22,7 @@ from maint.errors import (
     RepositoryUnavailable,
 )
 from maint.repository import RESERVED, Entry, Probe, Reader, Upload, check_path
-from maint.repository.owner import Owner
+from maint.owner import Owner
 
 #: how long the unfinished file of another machine, or of an earlier boot, is left alone after its last write
 FOREIGN_GRACE = timedelta(days=1)

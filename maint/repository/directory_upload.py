@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from maint.errors import Damaged
 from maint.repository import RESERVED, Stored
 from maint.repository.directory import translated
-from maint.repository.owner import me
+from maint.owner import me
 
 if TYPE_CHECKING:
     from maint.repository.directory import DirectoryRepository

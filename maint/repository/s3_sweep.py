@@ -20,7 +20,7 @@ from typing import Any
 from maint.clock import Clock
 from maint.errors import NotFound, RepositoryError
 from maint.repository import RESERVED
-from maint.repository.owner import Owner, me
+from maint.owner import Owner, me
 from maint.repository.s3_client import Bucket
 
 log = logging.getLogger(__name__)
