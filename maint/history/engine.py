@@ -1,12 +1,13 @@
 """Opening the history: its place, how it is connected to, and every error in words that help."""
 
+import fcntl
 import json
 import os
 import pwd
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ def prepare_file(file: Path) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         _give_to_owner_of_folder(file)
+        if not _is_wal(file):
+            _use_wal(file)
     except OSError as error:
         raise _file_error(file, error) from error
 
@@ -128,11 +131,35 @@ def _give_to_owner_of_folder(file: Path) -> None:
         os.chown(file, folder.st_uid, folder.st_gid)
 
 
+def _header(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(20)
+
+
+def _is_wal(file: Path) -> bool:
+    return _header(file)[18:20] == b"\2\2"  # https://www.sqlite.org/fileformat.html#file_format_version_numbers
+
+
+def _use_wal(file: Path) -> None:
+    """Let readers and the writer not wait for each other. It stays so: the file says it.
+
+    The switch fails at once, without waiting, if two try: a lock on the folder keeps them apart.
+    """
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not _is_wal(file):
+            with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        os.close(folder)
+
+
 def file_exists(file: Path) -> bool:
     """Tell whether there is a history in `file`; raise `HistoryDenied` where we may not look."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
-        return file.stat().st_size > 0
+        return file.stat().st_size > 0 and (_is_wal(file) or not _header(file).startswith(b"SQLite format 3"))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -149,8 +176,8 @@ def _file_error(file: Path, error: OSError) -> HistoryError:
 
 
 def _owner(file: Path) -> str | None:
-    """Return the user, other than ourselves, to whom the file or the nearest folder we can see belongs."""
-    for path in (file, *file.parents):
+    """Return the user, other than ourselves, to whom the file or, if that cannot be seen, its folder belongs."""
+    for path in (file, file.parent):
         try:
             uid = path.stat().st_uid
         except OSError:

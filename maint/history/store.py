@@ -32,11 +32,11 @@ class History(Reader):
     def open(cls, config: Config) -> Self:
         """Open the history that `config` names; it is made, or migrated, if need be."""
         place = place_of(config)
-        if place.file is not None:
-            prepare_file(place.file)
         history = cls(place, connectable(place))
         try:
             with translated(place):
+                if place.file is not None:
+                    prepare_file(place.file)
                 upgrade(history._engine)
         except BaseException:
             history.close()

@@ -26,22 +26,11 @@ def upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
         if _fits(revision(connection)):
             return
-    if engine.dialect.name == "sqlite":
-        _use_wal(engine)
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         if not _fits(revision(connection)):  # somebody else may have been faster
             _migrate(connection)
-
-
-def _use_wal(engine: Engine) -> None:
-    """Let readers and the writer not wait for each other. It stays so: the file says it."""
-    connection = engine.raw_connection()  # not in a transaction, as it must be
-    try:
-        connection.cursor().execute("PRAGMA journal_mode = WAL")
-    finally:
-        connection.close()
 
 
 def _fits(found: str | None) -> bool:
