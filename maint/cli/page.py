@@ -168,4 +168,4 @@ def _next(run: Run) -> Iterator[str]:
         yield f"To follow it:  maint show {run.id} --follow"
     elif run.outcome in _BAD:
         yield f"To retry:  maint run {run.job}{server}"
-        yield f"Before it: maint history --job {run.job}{server}"
+        yield f"Earlier:   maint history --job {run.job}{server}"
