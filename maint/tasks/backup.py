@@ -76,8 +76,8 @@ def plan(context: Context[Options]) -> Iterator[Action]:
         rows = connection.query("list_databases")
         context.state["facts"] = facts = _facts(context, connection)
     context.state["stores"] = stores
-    chosen = [row for row in rows if _is_wanted(row, server)]
-    for finding in _unmatched(server, rows, chosen):
+    chosen = [row for row in rows if is_wanted(row, server)]
+    for finding in unmatched(server, rows, chosen):
         context.report(finding)
     for row in chosen:
         yield _backup_action(context, row, facts)
@@ -98,25 +98,25 @@ def _facts(context: Context[Options], connection: Connection) -> _Facts:
     cores = os.cpu_count() or 1
     [role] = connection.query("describe_role")
     return _Facts(
-        programs=_programs(_server(context), connection.major),
+        programs=programs_for(_server(context), connection.major),
         threads=max(1, cores // 2) if half else cores,
         nice=10 if half else 0,
         superuser=role.superuser,
     )
 
 
-def _programs(server: ServerConfig, major: int) -> dump.Programs:
+def programs_for(server: ServerConfig, major: int) -> dump.Programs:
     pg_dump, version = programs.find("pg_dump", major=major, bin_dir=server.bin_dir)
     pg_restore, _ = programs.find("pg_restore", major=major, bin_dir=pg_dump.parent)
     pg_dumpall, _ = programs.find("pg_dumpall", major=major, bin_dir=pg_dump.parent)
     return dump.Programs(pg_dump, pg_restore, pg_dumpall, version)
 
 
-def _is_wanted(row: Any, server: ServerConfig) -> bool:
+def is_wanted(row: Any, server: ServerConfig) -> bool:
     return not row.template and row.name not in PROVIDER_INTERNAL and matches(server.databases, row.name)
 
 
-def _unmatched(server: ServerConfig, rows: Sequence[Any], chosen: Sequence[Any]) -> Iterator[Finding]:
+def unmatched(server: ServerConfig, rows: Sequence[Any], chosen: Sequence[Any]) -> Iterator[Finding]:
     """What was asked for by name and is not there; and a server of which nothing is backed up."""
     names = {row.name for row in rows}
     for pattern in server.databases:
@@ -147,7 +147,7 @@ def _backup_action(context: Context[Options], row: Any, facts: _Facts) -> Action
         object=row.name,
         commands=(shlex.join(shown),),
         reason=f"the job's turn, into {', '.join(store.name for store, _ in context.state['stores'])}",
-        skip=_why_not(row),
+        skip=why_not(row),
         predicted_seconds=statistics.median(seconds[:_USUAL]) if seconds else None,
         lock="ACCESS SHARE on every table",
         database=row.name,
@@ -155,7 +155,7 @@ def _backup_action(context: Context[Options], row: Any, facts: _Facts) -> Action
     )
 
 
-def _why_not(row: Any) -> str | None:
+def why_not(row: Any) -> str | None:
     if not row.allows_connections:
         return "the database does not allow connections"
     if row.connection_limit == 0:
