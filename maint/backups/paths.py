@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 MANIFEST = "manifest.json"
+#: written first: whose backup this is; what lies beside it without a manifest is unfinished
+STARTED = "started.json"
 PIN = "pin"
 PROOF = "proof"
 
