@@ -1,19 +1,18 @@
 """The history, each test on SQLite and on PostgreSQL: what is written is read again, and claimed once."""
 
-import logging
 import multiprocessing
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
+from support import postgres
+from support.postgres import Database
 
 from maint import log
-from maint.clock import Stop
 from maint.cluster import Cluster
 from maint.config.model import Config, HistoryConfig
 from maint.errors import HistoryError, SlotTaken
@@ -22,25 +21,22 @@ from maint.history.schema import metadata
 from maint.history.store import LOG_LIMIT
 from maint.model import Action, Finding, Outcome, Result, Run, Sample, Severity, Step, StepOutcome
 from maint.owner import Owner, me
-from maint.programs import server_installation
 
 FORK = multiprocessing.get_context("fork")
 NOW = datetime(2026, 11, 20, 2, 0, 3, 123456, tzinfo=UTC)
 SLOT = "2026-11-20T02:00:00Z"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster.make(server_installation(), stop=Stop(), log=logging.getLogger("maint.test")) as made:
-        yield made
-
-
 @pytest.fixture
-def empty_database(cluster: Cluster, request: pytest.FixtureRequest) -> str:
-    name = f"history_{abs(hash(request.node.name))}"
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return cluster.dsn(name)
+def team(newest: Cluster) -> Iterator[Database]:
+    """An empty database on PostgreSQL."""
+    made = postgres.clone(newest, template="template0")
+    yield made
+    postgres.drop(made)
+
+
+def on_postgresql(dsn: str, folder: Path) -> Config:
+    return Config(state_dir=folder / "state", history=HistoryConfig(url=SecretStr(dsn)))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -48,8 +44,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     """A configuration whose history does not exist yet."""
     if request.param == "sqlite":
         return Config(state_dir=tmp_path / "state")
-    dsn = request.getfixturevalue("empty_database")
-    return Config(state_dir=tmp_path / "state", history=HistoryConfig(url=SecretStr(dsn)))
+    return on_postgresql(request.getfixturevalue("team").dsn, tmp_path)
 
 
 @pytest.fixture
@@ -90,13 +85,12 @@ def test_a_newer_history_is_refused(config: Config) -> None:
     assert "update maint" in (caught.value.hint or "")
 
 
-def test_the_migrations_make_what_the_code_expects(empty_database: str, tmp_path: Path) -> None:
+def test_the_migrations_make_what_the_code_expects(team: Database, tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    config = Config(state_dir=tmp_path, history=HistoryConfig(url=SecretStr(empty_database)))
     options = {"include_schemas": True, "version_table_schema": "maint", "compare_server_default": True}
-    with History.open(config) as history, history._read() as connection:
+    with History.open(on_postgresql(team.dsn, tmp_path)) as history, history._read() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
 
@@ -126,6 +120,27 @@ def at_once(count: int, target: Callable[..., None], *arguments: Any) -> list[An
     for process in processes:
         process.join(60)
     return sorted(found)
+
+
+def test_a_role_that_may_not_make_the_schema_is_told_what_its_owner_types(team: Database, tmp_path: Path) -> None:
+    team.execute("DROP ROLE IF EXISTS history_writer")
+    team.execute("CREATE ROLE history_writer LOGIN")
+    config = on_postgresql(team.cluster.dsn(team.name, "history_writer"), tmp_path)
+    assert not History.exists(config)
+    with pytest.raises(HistoryError, match="permission denied for database") as caught:
+        History.open(config)
+    assert "CREATE SCHEMA maint AUTHORIZATION" in (caught.value.hint or "")
+    team.execute("CREATE SCHEMA maint AUTHORIZATION history_writer")
+    with History.open(config) as history:
+        assert claim(history).id == 1
+
+
+def test_connections_that_were_cut_are_made_again(team: Database, tmp_path: Path) -> None:
+    with History.open(on_postgresql(team.dsn, tmp_path)) as history:
+        run = claim(history)
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'maint history'"
+        assert team.execute(cut)
+        assert finish(history, run)
 
 
 # -- claims --

@@ -167,7 +167,7 @@ def test_show_screen(app: App, history: History) -> None:
     assert lines[13:38] == [f"  line {number}." for number in range(15, 40)]
     assert lines[38:] == [
         "To retry:  maint run vacuum --server main",
-        "Before it: maint history --job vacuum --server main",
+        "Earlier:   maint history --job vacuum --server main",
     ]
 
 
