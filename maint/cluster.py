@@ -22,7 +22,7 @@ from typing import Self
 
 from maint.clock import Stop
 from maint.errors import MaintError, ProgramError, ProgramFailed, UsageError
-from maint.owner import Owner, me
+from maint.owner import Owner, me, of
 from maint.process import Command, Program, can_become, run
 from maint.programs import Installation
 
@@ -287,13 +287,14 @@ def _stop_postmaster(data_dir: Path) -> None:
     with suppress(OSError):
         process = Path(f"/proc/{pid}")
         if (process / "cwd").readlink() == data_dir and process.stat().st_uid == data_dir.stat().st_uid:
-            os.kill(pid, signal.SIGQUIT)
-            _wait_for_end(pid)
+            _end(pid)
 
 
-def _wait_for_end(pid: int) -> None:
+def _end(pid: int) -> None:
+    postmaster = of(pid)
+    os.kill(pid, signal.SIGQUIT)
     for _ in range(int(5 / _POLL)):
-        if not Path(f"/proc/{pid}").exists():
+        if not postmaster.alive():
             return
         Stop().wait(_POLL)
     os.kill(pid, signal.SIGKILL)

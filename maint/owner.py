@@ -37,7 +37,12 @@ class Owner:
 
 def me() -> Owner:
     """Return the present process."""
-    return Owner(_place(), os.getpid(), _start(os.getpid()) or 0)
+    return of(os.getpid())
+
+
+def of(pid: int) -> Owner:
+    """Return the process that has this pid now."""
+    return Owner(_place(), pid, _start(pid) or 0)
 
 
 @cache

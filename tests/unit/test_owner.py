@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from maint.owner import Owner, _start, me
+from maint.owner import Owner, me, of
 
 
 def test_this_process_lives() -> None:
@@ -23,7 +23,7 @@ def test_what_cannot_be_seen_from_here() -> None:
 
 def test_a_zombie_is_dead() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        child = Owner(me().place, process.pid, _start(process.pid) or 0)
+        child = of(process.pid)
         assert child.alive() is True
         process.stdin.close()  # type: ignore[union-attr]
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

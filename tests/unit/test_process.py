@@ -24,7 +24,7 @@ def sh(script: str, **more: object) -> Command:
 
 
 def lives(pid: int) -> bool:
-    return owner.Owner(owner.me().place, pid, owner._start(pid) or -1).alive() is True
+    return owner.of(pid).start != 0 and owner.of(pid).alive() is True
 
 
 def read_pid(path: Path) -> int:
