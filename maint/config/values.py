@@ -10,6 +10,8 @@ from urllib.parse import unquote
 from pydantic import BeforeValidator, WithJsonSchema
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+#: beyond it a date minus a duration would leave the calendar
+_LONGEST = 36525 * 86400
 _BYTES = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "PB": 1 << 50}
 
 
@@ -17,10 +19,13 @@ def parse_duration(value: Any) -> timedelta:
     """Return the time that `"90s"`, `"5m"`, `"26h"`, `"8d"` or `"2w"` stands for; ValueError otherwise."""
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"(\d{1,9})([smhdw])", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,12})([smhdw])", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('not a duration: write a whole number and s, m, h, d or w, as in "90s" or "12h"')
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError("longer than 100 years")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:
@@ -34,7 +39,7 @@ def parse_size(value: Any) -> int:
     """Return the bytes that `"32MB"` or `"1 GB"` stands for (1 MB = 1024 kB); ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = re.fullmatch(r"(\d{1,15})\s*(B|kB|MB|GB|TB|PB)", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,18})\s*(B|kB|MB|GB|TB|PB)", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('not a size: write a whole number and B, kB, MB, GB or TB, as in "32MB" (1 MB = 1024 kB)')
     return int(match[1]) * _BYTES[match[2]]
@@ -49,7 +54,7 @@ def format_size(value: int) -> str:
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}[smhdw]$", "examples": ["90s", "12h", "8d"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}[smhdw]$", "examples": ["90s", "12h", "8d"]}),
 ]
 Size = Annotated[
     int,
@@ -132,5 +137,6 @@ def _secret_spans(dsn: str) -> list[re.Match[str]]:
 
 
 def _spellings(value: str, *, uri: bool) -> Iterator[str]:
-    meant = unquote(value) if uri else re.sub(r"\\(.)", r"\1", value.strip("'"), flags=re.S)
+    inner = value[1:-1] if value.startswith("'") else value
+    meant = unquote(value) if uri else re.sub(r"\\(.)", r"\1", inner, flags=re.DOTALL)
     yield from {value, meant} - {"", "''"}
