@@ -21,8 +21,8 @@ from maint.errors import (
     RepositoryFull,
     RepositoryUnavailable,
 )
-from maint.repository import RESERVED, Entry, Probe, Reader, Upload, check_path
 from maint.owner import Owner
+from maint.repository import RESERVED, Entry, Probe, Reader, Upload, check_path
 
 #: how long the unfinished file of another machine, or of an earlier boot, is left alone after its last write
 FOREIGN_GRACE = timedelta(days=1)

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from maint.errors import Damaged
+from maint.owner import me
 from maint.repository import RESERVED, Stored
 from maint.repository.directory import translated
-from maint.owner import me
 
 if TYPE_CHECKING:
     from maint.repository.directory import DirectoryRepository

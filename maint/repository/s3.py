@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,27 +116,31 @@ class S3Repository:
             raise
 
     def _raise_if_locked(self, path: str, version: str | None, error: RepositoryError) -> None:
-        until = self.locked_until(path, version=version)
+        head = self._head(path, version)
+        until = head.get("ObjectLockRetainUntilDate")
         if until and until > self.clock.now():
-            raise Locked(f"{self.url_of(path)} is locked until {until:%Y-%m-%d %H:%M:%S} UTC") from error
-        with suppress(RepositoryError):
-            key = self.bucket.key(path)
-            answer = self.bucket.call("get_object_legal_hold", key, VersionId=version)
-            if answer.get("LegalHold", {}).get("Status") == "ON":
-                raise Locked(f"{self.url_of(path)} is under a legal hold")
+            end = until.astimezone(UTC)
+            raise Locked(f"{self.url_of(path)} is locked until {end:%Y-%m-%d %H:%M:%S} UTC") from error
+        if head.get("ObjectLockLegalHoldStatus") == "ON":
+            raise Locked(f"{self.url_of(path)} is under a legal hold") from error
 
     def locked_until(self, path: str, *, version: str | None = None) -> datetime | None:
         """Return when the lock ends; None without one, and where maint may not ask: deleting will tell then."""
         if not self.versioned and not version:
             return None  # there is no object lock without versions
-        try:
-            answer = self.bucket.call("get_object_retention", self.bucket.key(check_path(path)), VersionId=version)
-        except RepositoryError as error:
-            if error.transient or code_of(error) == "NoSuchBucket":
-                raise
-            return None
-        until: datetime | None = answer.get("Retention", {}).get("RetainUntilDate")
+        until: datetime | None = self._head(check_path(path), version).get("ObjectLockRetainUntilDate")
         return until.astimezone(UTC) if until else None
+
+    def _head(self, path: str, version: str | None) -> Any:
+        """Return what the store says about an object; nothing if it is absent, hidden, or may not be read.
+
+        It tells of locks too (to who has s3:GetObjectRetention), and unlike the request that is there for it,
+        it is understood by every store.
+        """
+        try:
+            return self.bucket.call("head_object", self.bucket.key(path), VersionId=version)
+        except (NotFound, RepositoryDenied):
+            return {}
 
     def sweep(self) -> Sequence[str]:
         return sweep(self.bucket, self.registry, self.clock)

@@ -54,6 +54,12 @@ def code_of(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
+def version_of(answer: Any) -> str | None:
+    """Return the version an answer names. Without versions some stores say "null", and do not take it back."""
+    version: str = answer.get("VersionId", "null")
+    return None if version == "null" else version
+
+
 def status_of(error: BaseException) -> int:
     """Return the HTTP status of the store's answer; 0 if it gave none."""
     response = getattr(error.__cause__, "response", None) or {}

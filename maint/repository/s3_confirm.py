@@ -3,15 +3,15 @@
 import hashlib
 import logging
 import secrets
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from maint.errors import Damaged, RepositoryError
 from maint.repository import RESERVED, Stored
-from maint.repository.s3_client import Bucket, status_of
+from maint.repository.s3_client import Bucket, status_of, version_of
+from maint.repository.s3_part import content_md5
 
 if TYPE_CHECKING:
     from maint.repository.s3 import S3Repository
@@ -33,7 +33,7 @@ def confirm(
     if head["ContentLength"] != size:
         raise Damaged(f"{url}: {head['ContentLength']} bytes are stored, {size} were sent")
     _check_wishes(repository, path, head, encryption)
-    version = version or head.get("VersionId")
+    version = version or version_of(head)
     by = _how(repository)
     if by == "read back":
         _read_back(repository, path, version, digest)
@@ -68,20 +68,30 @@ def _check_wishes(repository: "S3Repository", path: str, head: Any, encryption: 
         raise _ignored(url, f"sse = {config.sse}", said)
     if config.storage_class and (found := head.get("StorageClass", "STANDARD")) != config.storage_class:
         raise _ignored(url, f"storage_class = {config.storage_class}", found)
-    if config.lock and not _is_locked(repository, path, head):
-        raise _ignored(url, "lock", "no lock")
+    if config.lock and not _is_locked(repository, head) and not _lock(repository, path, version_of(head)):
+        hint = "make a bucket with object lock, and allow s3:GetObjectRetention, or drop lock"
+        raise _ignored(url, "lock", "no lock", hint)
 
 
-def _ignored(url: str, wish: str, found: str | None) -> RepositoryError:
-    return RepositoryError(
-        f"{url}: the store ignored {wish} and has {found or 'nothing'}", hint="use a store that offers it, or drop it"
-    )
+def _ignored(url: str, wish: str, found: str | None, hint: str = "") -> RepositoryError:
+    hint = hint or "use a store that offers it, or drop it"
+    return RepositoryError(f"{url}: the store ignored {wish} and has {found or 'nothing'}", hint=hint)
 
 
-def _is_locked(repository: "S3Repository", path: str, head: Any) -> bool:
-    until = head.get("ObjectLockRetainUntilDate")  # shown to who has s3:GetObjectRetention
-    until = until or repository.locked_until(path, version=head.get("VersionId"))
-    return bool(until and until.astimezone(UTC) > repository.clock.now())
+def _is_locked(repository: "S3Repository", head: Any) -> bool:
+    """Return whether a lock holds; without versions there is none, whatever the store repeats of what it was told."""
+    until = head.get("ObjectLockRetainUntilDate")
+    return bool(version_of(head) and until and until > repository.clock.now())
+
+
+def _lock(repository: "S3Repository", path: str, version: str | None) -> bool:
+    """Lock an object afterwards: there are stores that forget it for uploads in parts."""
+    config, key = repository.config, repository.bucket.key(path)
+    if not version or not config.lock:
+        return False
+    retention = {"Mode": config.lock_mode, "RetainUntilDate": repository.clock.now() + config.lock}
+    repository.bucket.call("put_object_retention", key, VersionId=version, Retention=retention)
+    return _is_locked(repository, repository.bucket.call("head_object", key, VersionId=version))
 
 
 #: answers of the stores asked so far, by endpoint and bucket
@@ -131,8 +141,8 @@ def _refuses(bucket: Bucket, key: str, upload: str, data: bytes) -> bool:
 
 
 def _send(bucket: Bucket, key: str, upload: str, number: int, data: bytes) -> None:
-    digest = b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-    bucket.call("upload_part", key, UploadId=upload, PartNumber=number, Body=data, ContentMD5=digest)
+    md5 = content_md5(data)
+    bucket.call("upload_part", key, UploadId=upload, PartNumber=number, Body=data, ContentMD5=md5)
 
 
 @contextmanager
@@ -140,8 +150,8 @@ def _changed_on_the_way(client: Any, good: bytes, bad: bytes) -> Iterator[None]:
     """Replace the body `good` by `bad` after its request was signed, and no other body."""
 
     def change(request: Any, **_: Any) -> None:
-        if request.body == good:
-            request.body = bad
+        if isinstance(request.body, BytesIO) and request.body.getvalue() == good:  # botocore wraps bytes
+            request.body = BytesIO(bad)
 
     client.meta.events.register("before-send.s3.UploadPart", change)
     try:

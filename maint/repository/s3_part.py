@@ -15,6 +15,11 @@ class Aborted(Exception):
     """The upload was given up. Never seen outside: it ends a request that nobody waits for."""
 
 
+def content_md5(data: bytes) -> str:
+    """Return the Content-MD5 of a small body: with object lock, one without any digest is refused."""
+    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
 class Part:
     """Keeps the pieces it is given, without copying them, and reads like a file.
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from maint.errors import RepositoryDenied, RepositoryError
 from maint.repository import RESERVED, Probe
+from maint.repository.s3_client import version_of
 from maint.repository.s3_confirm import verifies_digests
+from maint.repository.s3_part import content_md5
 
 if TYPE_CHECKING:
     from maint.repository.s3 import S3Repository
@@ -105,7 +107,7 @@ def _round_trip(repository: "S3Repository") -> Iterator[Probe]:
     except RepositoryError as error:
         yield _failure(error)
         return
-    version = answer.get("VersionId")
+    version = version_of(answer)
     done = Probe("OK", "put, head, list and get work")
     try:
         yield from _wishes(repository, answer)
@@ -122,6 +124,7 @@ def _put(repository: "S3Repository", key: str, data: bytes) -> Any:
         "put_object",
         key,
         Body=data,
+        ContentMD5=content_md5(data),
         ServerSideEncryption=config.sse,
         SSEKMSKeyId=config.sse_kms_key,
         StorageClass=config.storage_class,

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from maint.clock import Clock, Stop
 from maint.errors import Damaged, RepositoryError, RepositoryUnavailable
-from maint.repository.s3_client import Bucket, status_of
+from maint.repository.s3_client import Bucket, status_of, version_of
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,13 @@ class S3Reader:
             if status_of(error) != 416 or not self._is_at_end():
                 raise
             return
+        try:
+            self._compare(answer, ranged=since is not None)
+        except RepositoryError:
+            answer["Body"].close()
+            raise
         self._body = answer["Body"]
-        self._compare(answer, ranged=since is not None)
-        self._version = self._version or answer.get("VersionId")
+        self._version = self._version or version_of(answer)
 
     def _is_at_end(self) -> bool:
         size = self._bucket.call("head_object", self._key, VersionId=self._version)["ContentLength"]
@@ -55,7 +59,7 @@ class S3Reader:
         return bool(size == self._size == self._position)
 
     def _compare(self, answer: Any, *, ranged: bool) -> None:
-        if ranged and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
+        if ranged and not str(answer.get("ContentRange", "")).startswith(f"bytes {self._position}-"):
             raise RepositoryError(f"{self._bucket.url(self._key)}: the store cannot read from the middle")
         etag, size = answer.get("ETag"), self._position + answer["ContentLength"]
         if self._size is not None and (etag, size) != (self._etag, self._size):

@@ -19,8 +19,8 @@ from typing import Any
 
 from maint.clock import Clock
 from maint.errors import NotFound, RepositoryError
-from maint.repository import RESERVED
 from maint.owner import Owner, me
+from maint.repository import RESERVED
 from maint.repository.s3_client import Bucket
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from maint.errors import NotFound, RepositoryError, RepositoryUnavailable
 from maint.repository import Stored
+from maint.repository.s3_client import version_of
 from maint.repository.s3_confirm import confirm
 from maint.repository.s3_part import Part
 
@@ -91,7 +92,7 @@ class S3Upload:
     def _put(self) -> str | None:
         answer = self._bucket.call("put_object", self._key, **self._body(self._part), **self._options())
         self._encryption = answer.get("ServerSideEncryption", "")
-        return _version(answer)
+        return version_of(answer)
 
     def _begin(self) -> None:
         algorithm = "SHA256" if self._bucket.is_amazon else None
@@ -139,7 +140,7 @@ class S3Upload:
             answer = self._completed_after_all(error)
         self._encryption = self._encryption or answer.get("ServerSideEncryption")
         self._forget()
-        return _version(answer)
+        return version_of(answer)
 
     def _completed_after_all(self, error: RepositoryError) -> Any:
         """Return what is stored if only the answer was lost: the request, sent again, finds no upload then."""
@@ -176,8 +177,3 @@ class S3Upload:
             log.warning("an unfinished upload stays behind for now: %s", error)
             return
         self._forget()
-
-
-def _version(answer: Any) -> str | None:
-    version: str | None = answer.get("VersionId")
-    return version

@@ -54,7 +54,7 @@ def test_modes_are_private(tmp_path: Path) -> None:
 
 def test_nothing_is_visible_before_commit_and_nothing_stays_without(tmp_path: Path) -> None:
     repo = repository(tmp_path)
-    with pytest.raises(ZeroDivisionError), repo.create(f"{BACKUP}/dump.000") as upload:
+    with pytest.raises(ZeroDivisionError), repo.create(f"{BACKUP}/dump.000") as upload:  # noqa: PT012
         upload.write(b"x" * (STEP + 1))
         assert list(repo.list()) == []
         raise ZeroDivisionError
@@ -172,8 +172,8 @@ def test_doctor_tries_it(tmp_path: Path) -> None:
     assert [line.status for line in found] == ["OK", "OK"], found
     assert list(tmp_path.iterdir()) == []
     tmp_path.chmod(0o755)
-    assert [line.status for line in repository(tmp_path).probe()][0] == "WARN"
-    assert [line.status for line in repository(tmp_path / "a/b").probe()][0] == "FAIL"
+    assert next(line.status for line in repository(tmp_path).probe()) == "WARN"
+    assert next(line.status for line in repository(tmp_path / "a/b").probe()) == "FAIL"
 
 
 def test_a_bucket_without_prefix_is_refused() -> None:
@@ -187,6 +187,6 @@ def test_damage_is_noticed_when_reading(tmp_path: Path) -> None:
     with repo.open("a") as reader:
         reader.read(10)
         os.truncate(tmp_path / "a", 1000)
-        with pytest.raises(Damaged, match="cut"):
+        with pytest.raises(Damaged, match="cut"):  # noqa: PT012
             while reader.read(5000):
                 pass

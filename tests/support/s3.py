@@ -330,7 +330,7 @@ def _handle(proxy: Proxy, client: socket.socket, upstream: tuple[str, int]) -> N
     if not head:
         return
     lines = [line for line in head.split(b"\r\n") if line]
-    headers = {name.strip().lower(): value.strip() for name, _, value in (l.partition(b":") for l in lines[1:])}
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
     if b"expect" in headers:
         client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = rest + _read(client, int(headers.get(b"content-length", 0)) - len(rest))
