@@ -1,10 +1,12 @@
 """The SQLite history when something is wrong: each fault is one clear error, and nothing acknowledged is lost."""
 
+import fcntl
 import os
 import pwd
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -69,6 +71,20 @@ from maint.history import History
 History.open(Config(state_dir=Path(sys.argv[1]))).close()
 print("alembic" in sys.modules)
 """
+
+
+def test_only_one_process_at_a_time_switches_to_wal(config: Config) -> None:
+    # the second one of two would fail at once, without waiting
+    config.state_dir.mkdir(mode=0o700)
+    folder = os.open(config.state_dir, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    thread = threading.Thread(target=lambda: History.open(config).close())
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    os.close(folder)
+    thread.join()
+    assert History.exists(config)
 
 
 def test_alembic_is_loaded_only_to_migrate(config: Config) -> None:
@@ -297,31 +313,35 @@ def test_read_only_file_system(small_disk: Path) -> None:
 
 _DENIED = """
 import os, sys
-from pathlib import Path
-from maint.config.model import Config
-from maint.errors import HistoryDenied
-from maint.history import History
+from maint.cli import main
+
+def call():
+    try:
+        main(["--config", sys.argv[1], "history", "--limit", "1"])
+    except SystemExit as error:
+        print("exit", error.code)
+
+call()
 os.setgid(65534)
 os.setuid(65534)  # only now: as that user the modules may be out of reach
-for question in (History.exists, History.open):
-    try:
-        question(Config(state_dir=Path(sys.argv[1])))
-    except HistoryDenied as error:
-        print(error.owner)
+call()
 """
 
 
 @pytest.mark.skipif(not ROOT, reason="needs to become another user: root only")
-def test_another_user_is_told_whose_it_is(config: Config, tmp_path: Path) -> None:
+def test_another_user_is_told_exactly_what_to_type(config: Config, tmp_path: Path) -> None:
     History.open(config).close()
-    config.state_dir.chmod(0o711)
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == 0 and path != Path("/") and "pytest" in str(path):
-            path.chmod(0o755)
-    shown = subprocess.run(
-        [sys.executable, "-c", _DENIED, config.state_dir], check=True, capture_output=True, text=True
-    )
-    assert shown.stdout == f"{pwd.getpwuid(0).pw_name}\n" * 2
+    toml = tmp_path / "maint.toml"
+    toml.write_text(f'state_dir = "{config.state_dir}"\n')
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest makes them private
+        folder.chmod(0o755)
+    shown = subprocess.run([sys.executable, "-c", _DENIED, toml], check=True, capture_output=True, text=True)
+    assert shown.stdout.endswith("exit 0\nexit 1\n")
+    root = pwd.getpwuid(0).pw_name
+    assert shown.stderr.splitlines() == [
+        f"maint: the history belongs to {root}: {config.state_dir}/maint.db",
+        f"hint: sudo -u {root} maint --config {toml} history --limit 1",
+    ]
 
 
 @pytest.mark.skipif(not ROOT, reason="needs to give a folder away: root only")
