@@ -144,6 +144,7 @@ class Result:
     after: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     samples: tuple[Sample, ...] = ()
+    transient: bool = False  #: of a failure: whether the same attempt may succeed a little later
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _packed(chunks: Iterable[bytes], packing: Packing) -> Iterator[_Piece]:
         raw += len(chunk)
         for out in compressor.compress(chunk):
             yield _Piece(out, raw)
-    for out in compressor.finish():
+    for out in compressor.finish():  # type: ignore[no-untyped-call] # zstandard's stub lacks it
         yield _Piece(out, raw)
 
 

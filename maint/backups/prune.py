@@ -9,7 +9,7 @@ from maint.backups import inventory, records
 from maint.backups.inventory import Backup
 from maint.backups.manifest import Manifest
 from maint.backups.paths import MANIFEST, PIN, STARTED
-from maint.backups.retention import Decision, decide
+from maint.backups.retention import Candidate, Decision, decide
 from maint.config.model import Keep
 from maint.errors import NotFound
 from maint.repository import Repository
@@ -23,14 +23,19 @@ def plan(
     zone: ZoneInfo,
     now: datetime,
     max_delete: int | None = None,
+    coming: Candidate | None = None,
 ) -> Decision:
-    """Decide over the backups of one group, locks included: only of those that would go the lock is asked for."""
-    decision = decide([backup.candidate() for backup in backups], keep, zone=zone, now=now)
+    """Decide over the backups of one group, locks included: only of those that would go the lock is asked for.
+
+    `coming` stands for a backup that is about to be made.
+    """
+    more = [coming] if coming else []
+    decision = decide([*(backup.candidate() for backup in backups), *more], keep, zone=zone, now=now)
     going = {verdict.backup.id for verdict in decision.removed}
     candidates = [
         backup.candidate(_locked_until(repository, backup, now) if backup.id in going else None) for backup in backups
     ]
-    return decide(candidates, keep, zone=zone, now=now, max_delete=max_delete)
+    return decide([*candidates, *more], keep, zone=zone, now=now, max_delete=max_delete)
 
 
 def remove(repository: Repository, backup: Backup) -> int:

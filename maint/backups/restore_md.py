@@ -85,15 +85,15 @@ def _dbname(database: str) -> str:
 
 
 def _unpack(*, compression: str, encrypted: bool) -> str:
-    steps = (" | age --decrypt --identity key.txt" if encrypted else "",)
-    steps += (" | zstd --decompress --stdout" if compression != "none" else "",)
-    return "".join(steps)
+    decrypt = " | age --decrypt --identity key.txt" if encrypted else ""
+    return decrypt + (" | zstd --decompress --stdout" if compression != "none" else "")
 
 
 def _globals(name: str | None, *, encrypted: bool) -> str:
     if name is None:
         return "# this backup holds no globals"
-    return f"cat {name}{_unpack(compression='zstd', encrypted=encrypted)} > globals.sql; psql --dbname=postgres --file=globals.sql"
+    unpack = _unpack(compression="zstd", encrypted=encrypted)
+    return f"cat {name}{unpack} > globals.sql; psql --dbname=postgres --file=globals.sql"
 
 
 def _createdb(database: str, source: Source) -> str:

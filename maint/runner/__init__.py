@@ -64,7 +64,7 @@ class Report:
 def sweep(ground: Ground) -> None:
     """Clear what a maint that was killed left on this machine: unfinished runs, scratch folders."""
     try:
-        lost = ground.history.lost(ground.clock.now(), socket.gethostname()) if ground.history else []
+        lost = ground.history.lost(ground.clock.now()) if ground.history else []
     except HistoryError as error:
         _LOG.warning("%s", error)
         lost = []
@@ -256,7 +256,8 @@ def _act(
                 page.step(_advice(action, context))
             return None, False
         loop.run(actions, first)
-    return loop.ended, bool(loop.errors) and all(error.transient for error in loop.errors)
+    failed = [step for step in page.steps if step.result.outcome is StepOutcome.FAILED]
+    return loop.ended, bool(failed) and all(step.result.transient for step in failed)
 
 
 def _advice(action: Action, context: Context[Any]) -> Step:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from maint import log as logs
@@ -28,7 +28,6 @@ class Loop:
     record: Callable[[Step], None]
     report: Callable[[Finding], None]
     done_before: Collection[tuple[str, str]] = ()  #: verb and object of what an earlier attempt has done
-    errors: list[MaintError] = field(default_factory=list)  #: why steps failed
     ended: MaintError | None = None  #: what ended the run early
 
     @property
@@ -52,6 +51,8 @@ class Loop:
             result = self._one(action)
             self.watch.finished(action.object)
             step = Step(action, result, started, self.clock.monotonic() - began)
+            if result.outcome is StepOutcome.FAILED:
+                self.log.error("%s of %s failed: %s", action.verb, action.object, result.note)
             for finding in result.findings:
                 self.report(finding)
             self.record(step)
@@ -69,10 +70,10 @@ class Loop:
                     return self._busy(action, holder)
                 return self.task.act(self.context, action)
         except MaintError as error:
-            return self._failed(action, error)
+            return self._failed(error)
         except Exception as error:  # a defect must not take the other actions with it
             self.log.exception("internal error in %s of %s", action.verb, action.object)
-            return self._failed(action, MaintError(f"internal error: {type(error).__name__}: {error}"))
+            return self._failed(MaintError(f"internal error: {type(error).__name__}: {error}"))
 
     def _why_not_now(self, action: Action) -> str | None:
         if self.context.stop.reason is not None:
@@ -104,13 +105,12 @@ class Loop:
         )
         return Result(StepOutcome.SKIPPED, note, findings=(finding,))
 
-    def _failed(self, action: Action, error: MaintError) -> Result:
+    def _failed(self, error: MaintError) -> Result:
         if self.context.stop.reason is not None:
             self.ended = self.context.stop.reason
             return Result(StepOutcome.NOT_REACHED, f"interrupted: {self.ended}")
-        self.errors.append(error)
-        self.log.error("%s of %s failed: %s", action.verb, action.object, error)
-        return Result(StepOutcome.FAILED, str(error), after={"hint": error.hint} if error.hint else {})
+        after = {"hint": error.hint} if error.hint else {}
+        return Result(StepOutcome.FAILED, str(error), after=after, transient=error.transient)
 
 
 def lanes(actions: Sequence[Action], first: Collection[str]) -> list[list[Action]]:
