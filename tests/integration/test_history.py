@@ -22,7 +22,9 @@ from maint.history.store import LOG_LIMIT
 from maint.model import Action, Finding, Outcome, Result, Run, Sample, Severity, Step, StepOutcome
 from maint.owner import Owner, me
 
-FORK = multiprocessing.get_context("fork")
+#: children of a process without threads, with everything imported: quick, and allowed by every Python
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["maint.history", "alembic.command", "sqlalchemy.dialects.postgresql.psycopg"])
 NOW = datetime(2026, 11, 20, 2, 0, 3, 123456, tzinfo=UTC)
 SLOT = "2026-11-20T02:00:00Z"
 
