@@ -3,6 +3,7 @@
 -- Version: 14+
 -- Source: https://www.postgresql.org/docs/current/catalog-pg-database.html
 SELECT datname AS name,
+       quote_ident(datname) AS name_quoted,
        datistemplate AS template,
        datallowconn AS allows_connections,
        datconnlimit AS connection_limit,

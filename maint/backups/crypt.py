@@ -35,3 +35,13 @@ def identities(path: Path) -> list[Any]:
         raise UsageError(f"identity_file {path} cannot be read: {error.strerror}") from error
     except (pyrage.IdentityError, UnicodeDecodeError) as error:
         raise UsageError(f"identity_file {path} holds no private key of age or ssh") from error
+
+
+def opens(private: Sequence[Any], public: Sequence[Any]) -> bool:
+    """Tell whether one of the private keys opens what is encrypted to the public ones."""
+    import pyrage
+
+    try:
+        return bool(pyrage.decrypt(pyrage.encrypt(b"maint", list(public)), list(private)) == b"maint")
+    except pyrage.DecryptError:
+        return False

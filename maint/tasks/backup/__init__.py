@@ -9,10 +9,10 @@ from maint.postgres import connect
 from maint.task import Context, Scope, Task
 from maint.tasks.backup import dumping, pruning
 from maint.tasks.backup.databases import is_wanted, unmatched, why_not
-from maint.tasks.backup.dumping import programs_for
+from maint.tasks.backup.dumping import STORED_BYTES, programs_for
 from maint.tasks.backup.options import Options, open_stores, server_of
 
-__all__ = ["TASK", "Options", "is_wanted", "open_stores", "programs_for", "unmatched", "why_not"]
+__all__ = ["STORED_BYTES", "TASK", "Options", "is_wanted", "open_stores", "programs_for", "unmatched", "why_not"]
 
 
 def plan(context: Context[Options]) -> Iterator[Action]:

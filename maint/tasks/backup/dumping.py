@@ -23,7 +23,7 @@ from maint.tasks.backup.databases import why_not
 from maint.tasks.backup.options import Options, server_of
 
 #: samples in the history
-STREAM_BYTES, SECONDS = "backup.stream_bytes", "backup.seconds"
+STREAM_BYTES, STORED_BYTES, SECONDS = "backup.stream_bytes", "backup.stored_bytes", "backup.seconds"
 #: how many earlier backups say what is usual
 _USUAL = 5
 
@@ -158,7 +158,7 @@ def _result(context: Context[Options], made: make.Made, seconds: float) -> Resul
         findings=(*made.findings, *(_lost_repository(name, error) for name, error in made.errors.items())),
         samples=(
             Sample(STREAM_BYTES, manifest.database, manifest.dump.raw_bytes, "bytes"),
-            Sample("backup.stored_bytes", manifest.database, manifest.size_bytes, "bytes"),
+            Sample(STORED_BYTES, manifest.database, manifest.size_bytes, "bytes"),
             Sample(SECONDS, manifest.database, seconds, "seconds"),
         ),
         transient=bool(failed) and all(error.transient for error in failed.values()),
