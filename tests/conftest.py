@@ -1,6 +1,7 @@
 """Fixtures for all tests. A test that asks for `major`, or for anything made with it, runs once per major:
 by default the oldest and the newest found, with ``-m matrix`` 14 to 18."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,14 @@ def configured(tmp_path: Path) -> Iterator[Callable[..., Maint]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that servers run by root can enter, unlike tmp_path; its path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="t-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name).resolve()
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -27,11 +26,8 @@ def ask(dsn: str, statement: str) -> str:
 
 
 @pytest.fixture
-def base() -> Iterator[Path]:
-    """A folder for servers, open to the user they run as; its path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="t-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name).resolve()
+def base(open_folder: Path) -> Path:
+    return open_folder
 
 
 class TestMake:

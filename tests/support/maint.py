@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -225,6 +226,7 @@ def _be_maint(arguments: tuple[str, ...], environment: dict[str, str], out: Path
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(environment["HOME"])
+        tempfile.tempdir = None  # the parent remembers its own
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from maint.cli import main
 
