@@ -117,9 +117,9 @@ class Connection:
             self._raw.close()
 
     @contextmanager
-    def transaction(self, mode: str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY") -> Iterator[None]:
+    def transaction(self, mode: LiteralString = "ISOLATION LEVEL REPEATABLE READ, READ ONLY") -> Iterator[None]:
         """Run the block in one transaction."""
-        self.execute(sql.SQL("BEGIN ") + sql.SQL(cast("LiteralString", mode)))
+        self.execute(sql.SQL("BEGIN ") + sql.SQL(mode))
         try:
             yield
         except BaseException:

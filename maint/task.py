@@ -84,5 +84,6 @@ class Task(Generic[O]):
     act: Callable[[Context[O], Action], Result]  #: the only function that changes anything
     preflight: Callable[[Config, Job, ServerConfig | None], Iterator[Check]] | None = None  #: doctor's lines
     conclude: Callable[[Context[O], Sequence[Step]], str] | None = None  #: the run's summary, one line
-    outputs: Callable[[Context[O]], Mapping[str, Any]] | None = None  #: more keys for `run --json`
+    #: more keys for `run --json`
+    outputs: Callable[[Context[O], Sequence[Step]], Mapping[str, Any]] | None = None
     without_history: bool = False  #: runs even when the history cannot be written

@@ -1,6 +1,8 @@
 """What the manifest says of a database: where it came from, what is in it, what a dump of it lacks."""
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from maint.backups.counts import Counter
@@ -102,9 +104,17 @@ def _no_data(database: str, names: tuple[str, ...], in_archive: int) -> Finding:
     )
 
 
+def bytes_below(folder: Path) -> int:
+    """Return how much the files of `folder` hold, in bytes; 0 if it is not there yet."""
+    total = 0
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
+
+
 def free_bytes(folder: Path) -> int:
     """Return what is free for us where `folder` is or will be, in bytes."""
-    import shutil
-
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free

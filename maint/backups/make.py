@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import zstandard
 
@@ -14,6 +15,7 @@ from maint.backups import crypt, describe, dump, records, restore_md, toc
 from maint.backups.manifest import Contents, Dump, File, Manifest, Source
 from maint.backups.paths import MANIFEST, Place, new_id
 from maint.backups.pipeline import Packing, Target, pump
+from maint.backups.reasons import explained
 from maint.backups.tar import TarSource
 from maint.clock import Clock, Stop
 from maint.config.model import RepositoryConfig, ServerConfig
@@ -143,7 +145,8 @@ def _dump(order: Order, place: Place, targets: Sequence[Target], tools: Tools) -
         source, sequences = describe.source(session.observer), describe.sequences(session.observer)
         progress.total = order.usual_bytes or source.size_bytes
         session.counter.start()
-        with dump.watched(session, order.database, clock=tools.clock, log=tools.log, tell=progress.copies):
+        watched = dump.watched(session, order.database, clock=tools.clock, log=tools.log, tell=progress.copies)
+        with explained(), watched:
             raw, listing = _DUMPERS[order.options.format](order, session, targets, tools, progress)
         session.counter.finish(complete=True)
         contents, findings = describe.contents(session.observer, session.counter, listing, sequences, order.database)
@@ -160,7 +163,7 @@ def _custom(
     """Stream the archive into the repositories; its table of contents is read off its head on the way."""
     command = session.command(order.programs, order.database, order.options)
     with ExitStack() as stack:
-        reader = toc.TocReader(order.programs.pg_restore, stop=tools.stop, log=tools.log)
+        reader = toc.TocReader(order.programs.pg_restore, stop=tools.stop)
         stack.callback(reader.close)
         source = stack.enter_context(Program(command, stop=tools.stop, log=tools.log))
 
@@ -177,10 +180,12 @@ def _directory(
 ) -> tuple[int, toc.Contents]:
     """Let pg_dump's workers write into the scratch folder, from where it is sent afterwards."""
     _check_space(order)
+    progress.folder = order.options.folder
     command = session.command(order.programs, order.database, order.options)
     with Program(command, stop=tools.stop, log=tools.log) as program:
         progress(b"")
         program.wait()
+    progress.restart()
     listing = run(toc.list_command(order.programs.pg_restore, order.options.folder), stop=tools.stop, log=tools.log)
     return 0, toc.parse(listing)
 
@@ -211,7 +216,7 @@ def _pump(
 
 
 class _Progress:
-    """Tells the run how much of the stream has been read."""
+    """Tells the run how much of the stream has been read, or written into the folder of the directory format."""
 
     def __init__(self, database: str, tell: Callable[..., None]) -> None:
         self._database = database
@@ -219,13 +224,21 @@ class _Progress:
         self._done = 0
         self._table = ""
         self.total: float = 0
+        self.folder: Path | None = None
 
     def __call__(self, data: bytes) -> None:
         self._done += len(data)
         self._tell(self._database, done_bytes=self._done, total_bytes=self.total, what=self._table)
 
+    def restart(self) -> None:
+        """The folder is complete: what counts from now on is what is sent of it."""
+        self.folder, self._done, self._table = None, 0, ""
+
     def copies(self, table: str) -> None:
+        """Take note of the table that pg_dump copies; asked now and then."""
         self._table = table
+        if self.folder is not None:
+            self._done = describe.bytes_below(self.folder)
         self(b"")
 
 

@@ -15,6 +15,11 @@ from maint.process import Command, Program
 _TABLE_DATA = re.compile(r"^\d+; \d+ (\d+) TABLE DATA ", re.MULTILINE)
 _LARGE_OBJECTS = re.compile(r"^\d+; \d+ \d+ BLOBS? ", re.MULTILINE)
 
+#: what pg_restore says of a dump that failed half-way is no news; of one that did not, it is in the error
+_UNHEARD = logging.getLogger("maint.backups.toc.pg_restore")
+_UNHEARD.addHandler(logging.NullHandler())
+_UNHEARD.propagate = False
+
 #: the first bytes of every archive in custom format
 MAGIC = b"PGDMP"
 
@@ -44,13 +49,13 @@ class TocReader:
     pg_restore takes what it needs from a pipe and leaves; the contents are in front of the data.
     """
 
-    def __init__(self, pg_restore: Path, *, stop: Stop, log: logging.Logger) -> None:
+    def __init__(self, pg_restore: Path, *, stop: Stop) -> None:
         self._head = b""
         self._listing: list[bytes] = []
         self._error: MaintError | None = None
         source, self._pipe = os.pipe()
         self._open = True
-        work = (list_command(pg_restore), source, stop, log)
+        work = (list_command(pg_restore), source, stop)
         self._thread = threading.Thread(target=self._read, args=work, daemon=True)
         self._thread.start()
 
@@ -86,9 +91,9 @@ class TocReader:
             self._open = False
             os.close(self._pipe)
 
-    def _read(self, command: Command, source: int, stop: Stop, log: logging.Logger) -> None:
+    def _read(self, command: Command, source: int, stop: Stop) -> None:
         try:
-            with Program(command, stop=stop, log=log, stdin=source) as program:
+            with Program(command, stop=stop, log=_UNHEARD, stdin=source) as program:
                 os.close(source)
                 source = -1
                 self._listing.extend(iter(lambda: program.read(1 << 16), b""))

@@ -284,7 +284,7 @@ def _conclude(
     journal.flush(capture)
     journal.finish(outcome, summary, error, hint)
     run = replace(journal.run, outcome=outcome, finished_at=ground.clock.now(), summary=summary, error=error, hint=hint)
-    outputs = task.outputs(context) if task.outputs else {}
+    outputs = task.outputs(context, page.steps) if task.outputs else {}
     return Report(run, tuple(page.steps), tuple(page.findings), outputs, capture.tail(), transient)
 
 

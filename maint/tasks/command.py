@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from maint.config.model import Table
 from maint.model import Action, Result
@@ -17,7 +17,9 @@ class Options(Table):
 
     argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments; there is no shell")
     cwd: Path | None = Field(None, description="where it runs")
-    env: Mapping[str, str] = Field(default_factory=dict, description="added to a minimal environment; secrets go here")
+    env: Mapping[str, SecretStr] = Field(
+        default_factory=dict, description="added to a minimal environment; secrets go here"
+    )
 
 
 def plan(context: Context[Options]) -> Iterator[Action]:
@@ -29,7 +31,8 @@ def plan(context: Context[Options]) -> Iterator[Action]:
 def act(context: Context[Options], action: Action) -> Result:
     """Run the program; its output goes to the log."""
     options = context.options
-    command = Command(options.argv, env=options.env, cwd=options.cwd)
+    secrets = {name: value.get_secret_value() for name, value in options.env.items()}
+    command = Command(options.argv, env=secrets, cwd=options.cwd)
     with Program(command, stop=context.stop, log=context.log) as program:
         context.progress(action.object)
         program.wait()

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from maint.backups import inventory
+from maint.backups.paths import server_prefix
+from maint.backups.standing import standing
 from maint.format import duration, size
 from maint.model import Action, Result, Step, StepOutcome
 from maint.postgres import connect
@@ -53,9 +56,24 @@ def conclude(context: Context[Options], steps: Sequence[Step]) -> str:
     return f"{text} in {duration(seconds)}" + (f", {deleted} old backups deleted" if deleted else "")
 
 
-def outputs(context: Context[Options]) -> Mapping[str, Any]:
-    """Name the backups that were made."""
-    return {"backups": [made.id for made in context.state.get("made", [])]}
+def outputs(context: Context[Options], steps: Sequence[Step]) -> Mapping[str, Any]:
+    """Name the backups that were made; where one failed, say what there is still."""
+    failed = [s.action.object for s in steps if s.action.verb == "backup" and s.result.outcome in _WITHOUT_BACKUP]
+    made = [one.id for one in context.state.get("made", [])]
+    return {"backups": made, "still_good": list(_still_good(context, failed)) if failed else []}
+
+
+_WITHOUT_BACKUP = (StepOutcome.FAILED, StepOutcome.NOT_REACHED)
+
+
+def _still_good(context: Context[Options], databases: Sequence[str]) -> Iterator[str]:
+    repositories = [repository for repository, _ in context.state["stores"]]
+    server = server_of(context).name
+    found = inventory.load(repositories, cache=context.history, prefix=server_prefix(server))
+    for database in databases:
+        yield standing(database, found.backups, context.clock.now())
+    for name, error in found.unavailable.items():
+        yield f"The repository {name} could not be asked: {error}"
 
 
 TASK = Task(
