@@ -1,9 +1,6 @@
 """``maint demo``: the whole thing on a throw-away PostgreSQL, with the commands that anybody would type."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +10,7 @@ import click
 
 from maint.cli.app import App
 from maint.cli.output import duration, size
+from maint.cli.signals import ended_by_signals
 from maint.clock import Stop
 from maint.errors import MaintError, Stopped
 from maint.model import EXIT_CODES, Outcome
@@ -37,8 +35,9 @@ def demo(app: App, keep: Path | None) -> None:
     Exit codes: 0 shown, 1 failed, 5 stopped.
     """
     began = app.clock.monotonic()
-    with _ended_by_signals():
-        _show(app, keep.absolute() if keep else None)
+    stop = Stop()
+    with ended_by_signals(stop):
+        _show(app, keep.absolute() if keep else None, stop)
     _say(f"That took {duration(app.clock.monotonic() - began)}. {_left(keep)}")
     _say(
         "For a server of yours:",
@@ -48,14 +47,14 @@ def demo(app: App, keep: Path | None) -> None:
     )
 
 
-def _show(app: App, keep: Path | None) -> None:
+def _show(app: App, keep: Path | None, stop: Stop) -> None:
     import logging
 
     from maint import log
     from maint.demo import shop
 
     log.setup(sys.stderr, debug=app.debug, quiet=not app.debug)
-    stop, then = Stop(), app.clock.monotonic()
+    then = app.clock.monotonic()
     _say("maint demo: a PostgreSQL server to throw away, a small shop in it, and its backups.")
     with shop(keep=keep, stop=stop, log=logging.getLogger("maint.demo")) as made:
         _title("A server with something to lose")
@@ -64,7 +63,7 @@ def _show(app: App, keep: Path | None) -> None:
         _fill(app, made, stop)
         _explain(made)
         _back_up(app, made, stop)
-        _look_around(app, made)
+        _look_around(app, made, stop)
 
 
 def _fill(app: App, shop: "Shop", stop: Stop) -> None:
@@ -98,33 +97,34 @@ def _back_up(app: App, shop: "Shop", stop: Stop) -> None:
         "maint's clock is set back for the first two: as if they had been made 8 days ago, and yesterday.",
     )
     for age in _AGES:
-        _run(replace(app, config_path=shop.config, clock=BackThen(age)), "run", "backup")
+        _run(replace(app, config_path=shop.config, clock=BackThen(age)), stop, "run", "backup")
         if age:
             shop.sell(stop)
 
 
-def _look_around(app: App, shop: "Shop") -> None:
+def _look_around(app: App, shop: "Shop", stop: Stop) -> None:
     there = replace(app, config_path=shop.config)
     _title("What there is now")
     _say(
         "A backup exists if and only if its manifest does, which is written last. Trust says what is known of",
         "it: stored, checked (every byte read again), restored, proven (a restored copy had every row).",
     )
-    _run(there, "backups")
-    _run(there, "backups", "check", "newest")
+    _run(there, stop, "backups")
+    _run(there, stop, "backups", "check", "shop@newest")
     _title("What is kept, and why")
     _say("Old ones are deleted by age class, after a good backup and never the newest good one. Nothing is due:")
-    _run(there, "backups", "prune")
-    _say("Were only the newest one a week to stay, this would happen:")
-    _run(there, "backups", "prune", "--what-if", "weekly=1")
+    _run(there, stop, "backups", "prune")
+    _say("With keep = { weekly = 1 } in its place, this would happen:")
+    _run(there, stop, "backups", "prune", "--what-if", "weekly=1")
     _title("What has happened")
-    _run(there, "history")
+    _run(there, stop, "history")
 
 
-def _run(app: App, *words: str) -> None:
+def _run(app: App, stop: Stop, *words: str) -> None:
     """Run a command of maint's as if it had been typed."""
     from maint.cli import cli
 
+    stop.check()
     _say(click.style(f"$ maint {' '.join(words)}", bold=True))
     command = cli.get_command(click.get_current_context(), words[0])
     if command is None:
@@ -155,15 +155,3 @@ def _say(*lines: str) -> None:
     click.echo()
     for line in lines:
         click.echo(line)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end it as Ctrl-C does: cleanly."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,5 @@
 """``maint demo`` shows everything, quickly enough, and leaves nothing behind, however it ends."""
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -123,4 +122,4 @@ def test_a_folder_for_temporary_files_with_a_long_path(maint: Maint, open_folder
     answer = maint("demo", env={"TMPDIR": str(long)})
     assert answer.code == 2
     assert "too long for a socket" in answer.err
-    assert os.listdir(long) == []
+    assert list(long.iterdir()) == []
