@@ -94,7 +94,7 @@ class S3Repository:
     def delete(self, path: str, *, version: str | None = None) -> None:
         key = self.bucket.key(check_path(path))
         for each in [version] if version or not self.versioned else self._versions(key):
-            self._delete(key, path, each)
+            self.delete_version(key, each)
 
     def _versions(self, key: str) -> Sequence[str]:
         """Return the ids of all versions of `key`, oldest first, so that none resurfaces; then its markers."""
@@ -105,40 +105,41 @@ class S3Repository:
             markers += [found["VersionId"] for found in page.get("DeleteMarkers", ()) if found["Key"] == key]
         return [*reversed(versions), *reversed(markers)]
 
-    def _delete(self, key: str, path: str, version: str | None) -> None:
+    def delete_version(self, key: str, version: str | None) -> None:
+        """Delete one version of a key; None where there are no versions. Absent = done."""
         try:
             self.bucket.call("delete_object", key, VersionId=version)
         except NotFound:
             return
         except RepositoryError as error:
             if not error.transient and code_of(error) != "NoSuchBucket":
-                self._raise_if_locked(path, version, error)
+                self._raise_if_locked(key, version, error)
             raise
 
-    def _raise_if_locked(self, path: str, version: str | None, error: RepositoryError) -> None:
-        head = self._head(path, version)
+    def _raise_if_locked(self, key: str, version: str | None, error: RepositoryError) -> None:
+        head = self._head(key, version)
         until = head.get("ObjectLockRetainUntilDate")
         if until and until > self.clock.now():
             end = until.astimezone(UTC)
-            raise Locked(f"{self.url_of(path)} is locked until {end:%Y-%m-%d %H:%M:%S} UTC") from error
+            raise Locked(f"{self.bucket.url(key)} is locked until {end:%Y-%m-%d %H:%M:%S} UTC") from error
         if head.get("ObjectLockLegalHoldStatus") == "ON":
-            raise Locked(f"{self.url_of(path)} is under a legal hold") from error
+            raise Locked(f"{self.bucket.url(key)} is under a legal hold") from error
 
     def locked_until(self, path: str, *, version: str | None = None) -> datetime | None:
         """Return when the lock ends; None without one, and where maint may not ask: deleting will tell then."""
         if not self.versioned and not version:
             return None  # there is no object lock without versions
-        until: datetime | None = self._head(check_path(path), version).get("ObjectLockRetainUntilDate")
+        until: datetime | None = self._head(self.bucket.key(check_path(path)), version).get("ObjectLockRetainUntilDate")
         return until.astimezone(UTC) if until else None
 
-    def _head(self, path: str, version: str | None) -> Any:
+    def _head(self, key: str, version: str | None) -> Any:
         """Return what the store says about an object; nothing if it is absent, hidden, or may not be read.
 
         It tells of locks too (to who has s3:GetObjectRetention), and unlike the request that is there for it,
         it is understood by every store.
         """
         try:
-            return self.bucket.call("head_object", self.bucket.key(path), VersionId=version)
+            return self.bucket.call("head_object", key, VersionId=version)
         except (NotFound, RepositoryDenied):
             return {}
 

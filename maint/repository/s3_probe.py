@@ -6,11 +6,12 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from maint.errors import RepositoryDenied, RepositoryError
+from maint.errors import Locked, RepositoryDenied, RepositoryError
 from maint.repository import RESERVED, Probe
 from maint.repository.s3_client import version_of
 from maint.repository.s3_confirm import verifies_digests
 from maint.repository.s3_part import content_md5
+from maint.repository.s3_sweep import unfinished
 
 if TYPE_CHECKING:
     from maint.repository.s3 import S3Repository
@@ -154,7 +155,9 @@ def _look_again(repository: "S3Repository", key: str, version: str | None, sent:
 
 def _try_delete(repository: "S3Repository", key: str, version: str | None) -> Probe:
     try:
-        repository.bucket.call("delete_object", key, VersionId=version)
+        repository.delete_version(key, version)
+    except Locked as error:
+        return Probe("OK", f"{error}, as it should be")
     except RepositoryError as error:
         why = f"{error}; prune will delete nothing, and {repository.bucket.url(key)} stays"
         return Probe("WARN", why, error.hint)
@@ -165,7 +168,7 @@ def _parts(repository: "S3Repository") -> Iterator[Probe]:
     bucket = repository.bucket
     key = bucket.key(f"{RESERVED}probe-{secrets.token_hex(8)}")
     yield from _try(lambda: _abort(repository, key), "uploads in parts can be begun and aborted", "FAIL")
-    listing = _try(lambda: list(bucket.pages("list_multipart_uploads", Prefix=bucket.key(""))), "", "WARN")
+    listing = _try(lambda: list(unfinished(bucket)), "", "WARN")
     yield from (found for found in listing if found.status != "OK")
     if verifies_digests(bucket):
         yield Probe("OK", "the store refuses bytes that changed on their way")

@@ -89,11 +89,17 @@ def _abort(bucket: Bucket, key: str, upload: str) -> bool:
     return True
 
 
+def unfinished(bucket: Bucket) -> Iterator[Any]:
+    """Yield every unfinished upload below the prefix; no such upload is an error at some stores, here it is none."""
+    with suppress(NotFound):
+        for page in bucket.pages("list_multipart_uploads", Prefix=bucket.key("")):
+            yield from page.get("Uploads", ())
+
+
 def _idle(bucket: Bucket, now: datetime) -> Iterator[tuple[str, str]]:
-    for page in bucket.pages("list_multipart_uploads", Prefix=bucket.key("")):
-        for found in page.get("Uploads", ()):
-            if _OURS.search("/" + bucket.path(found["Key"])) and now - _touched_at(bucket, found) > GRACE:
-                yield found["Key"], found["UploadId"]
+    for found in unfinished(bucket):
+        if _OURS.search("/" + bucket.path(found["Key"])) and now - _touched_at(bucket, found) > GRACE:
+            yield found["Key"], found["UploadId"]
 
 
 def _touched_at(bucket: Bucket, found: Any) -> datetime:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ class Store:
     ca_file: Path | None = None
     root: Path | None = None  #: where rclone keeps the buckets as folders
 
+    @cache  # noqa: B019 - there are few stores, and making a client takes long
     def client(self) -> Any:
         import boto3
         from botocore.config import Config
@@ -386,6 +388,13 @@ def _operation(method: str, target: str) -> str:
 @pytest.fixture
 def before_rclone(rclone: Store) -> Iterator[Proxy]:
     with proxy_before(rclone) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def before_rclone_tls(rclone: Store, authority: Authority) -> Iterator[Proxy]:
+    """It speaks HTTPS, with a certificate of `authority`; behind it rclone speaks HTTP."""
+    with proxy_before(rclone, authority) as proxy:
         yield proxy
 
 
