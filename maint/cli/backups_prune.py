@@ -1,7 +1,7 @@
 """``maint backups prune``: what retention would keep and delete, and why; with --confirm it deletes."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -62,13 +62,15 @@ def prune(
     chosen = [b for b in stock.inventory.backups if server in (None, b.server) and database in (None, b.database)]
     groups = _groups(app, chosen, jobs)
     cases = list(_cases(stock, groups, jobs, _parse(what_if) if what_if else None))
-    failed = [problem for case in cases for problem in _delete(stock, case)] if confirm else []
+    done = [one for case in cases for one in _delete(stock, case)] if confirm else []
     if as_json:
-        echo_json([_row(case, verdict, confirm and not failed) for case in cases for verdict in case.decision.verdicts])
+        deleted = {(one.group, one.id) for one in done if one.deleted}
+        echo_json([_row(case, verdict, deleted) for case in cases for verdict in case.decision.verdicts])
     else:
-        for line in _text(cases, _left_out(app, chosen, groups, jobs), confirm, bool(what_if), len(failed)):
+        for line in [*_table(cases), *_left_out(app, chosen, groups, jobs)]:
             click.echo(line)
-    return 1 if failed else stock.code
+        click.echo(_deleted(cases, done) if confirm else _sum(cases, bool(what_if)))
+    return 1 if any(one.failed for one in done) else stock.code
 
 
 def _jobs(app: App, name: str | None) -> "dict[str, Job]":
@@ -135,21 +137,36 @@ def _cases(
             yield _Case(group, keep, {backup.id: backup for backup in backups}, decision)
 
 
-def _delete(stock: Stock, case: _Case) -> Iterator[str]:
-    """Delete what was decided, oldest first; yield the ids of what could not be."""
+@dataclass(frozen=True)
+class _Done:
+    """What became of a backup that was to be deleted."""
+
+    group: "Group"
+    id: str
+    size_bytes: int
+    deleted: bool
+    failed: bool = False  #: a lock is no failure
+
+
+def _delete(stock: Stock, case: _Case) -> Iterator[_Done]:
+    """Delete what was decided, oldest first."""
     from maint.backups import prune as pruning
 
     for verdict in reversed(case.decision.removed):
+        of, where = verdict.backup, case.group.repository
+        deleted = failed = False
         try:
-            pruning.remove(stock.repositories[case.group.repository], case.backups[verdict.backup.id])
+            pruning.remove(stock.repositories[where], case.backups[of.id])
+            deleted = True
         except Locked as error:
-            click.echo(f"{verdict.backup.id} in {case.group.repository} stays for now: {error}", err=True)
+            click.echo(f"{of.id} in {where} stays for now: {error}", err=True)
         except RepositoryError as error:
-            complain(f"{verdict.backup.id} in {case.group.repository} was not deleted: {error}", error.hint)
-            yield verdict.backup.id
+            complain(f"{of.id} in {where} was not deleted: {error}", error.hint)
+            failed = True
+        yield _Done(case.group, of.id, of.size_bytes, deleted, failed)
 
 
-def _row(case: _Case, verdict: "Verdict", deleted: bool) -> dict[str, Any]:
+def _row(case: _Case, verdict: "Verdict", deleted: "Set[tuple[Group, str]]") -> dict[str, Any]:
     return {
         "id": verdict.backup.id,
         "server": case.group.server,
@@ -160,19 +177,17 @@ def _row(case: _Case, verdict: "Verdict", deleted: bool) -> dict[str, Any]:
         "size_bytes": verdict.backup.size_bytes,
         "decision": "keep" if verdict.keep else "delete",
         "reasons": verdict.reasons,
-        "deleted": deleted and not verdict.keep,
+        "deleted": (case.group, verdict.backup.id) in deleted,
     }
 
 
-def _text(cases: Sequence[_Case], left_out: Sequence[str], confirm: bool, what_if: bool, failed: int) -> Iterator[str]:
+def _table(cases: Sequence[_Case]) -> Iterator[str]:
     for case in cases:
         if len(cases) > 1:
             of = f"{case.group.server}/{case.group.database} in {case.group.repository}"
             yield f"{printable(of)} (job {case.group.job}: {_words(case.keep)})"
         words = [("keep" if v.keep else "delete", v.backup.id, v.reason) for v in case.decision.verdicts]
         yield table(words)
-    yield from left_out
-    yield _sum(cases, confirm, what_if, failed) if cases else "nothing to decide over: no backups of these jobs here"
 
 
 def _words(keep: "Keep") -> str:
@@ -182,18 +197,25 @@ def _words(keep: "Keep") -> str:
     return ", ".join([*numbers, *([f"within {format_duration(keep.within)}"] if keep.within else [])])
 
 
-def _sum(cases: Sequence[_Case], confirm: bool, what_if: bool, failed: int) -> str:
-    removed = [verdict.backup for case in cases for verdict in case.decision.removed]
-    kept = [verdict.backup for case in cases for verdict in case.decision.kept]
-    freed, stays = size(sum(b.size_bytes for b in removed)), size(sum(b.size_bytes for b in kept))
-    if confirm:
-        done = f"deleted {len(removed) - failed} of {len(removed)} backups, {freed}"
-        return f"{done}; kept {stays} in {len(kept)} backups."
-    note = "" if not removed else " Nothing was deleted: --what-if never does." if what_if else _HOW
-    return f"frees {freed}, keeps {stays} in {len(kept)} backups.{note}"
+def _sum(cases: Sequence[_Case], what_if: bool) -> str:
+    if not cases:
+        return "nothing to decide over"
+    removed = [verdict.backup.size_bytes for case in cases for verdict in case.decision.removed]
+    kept = [verdict.backup.size_bytes for case in cases for verdict in case.decision.kept]
+    how = "--what-if never does." if what_if else "add --confirm."
+    note = f" Nothing was deleted: {how}" if removed else ""
+    return f"frees {size(sum(removed))}, keeps {size(sum(kept))} in {_backups(len(kept))}.{note}"
 
 
-_HOW = " Nothing was deleted: add --confirm."
+def _deleted(cases: Sequence[_Case], done: Sequence[_Done]) -> str:
+    gone = [one.size_bytes for one in done if one.deleted]
+    stay = sum(len(case.decision.verdicts) for case in cases) - len(gone)
+    of = f"{len(gone)} of {_backups(len(done))}" if len(gone) < len(done) else _backups(len(gone))
+    return f"deleted {of}, freed {size(sum(gone))}; {_backups(stay)} left."
+
+
+def _backups(n: int) -> str:
+    return f"{n} backup{'s' if n != 1 else ''}"
 
 
 def _left_out(
@@ -213,4 +235,4 @@ def _left_out(
             counts[f"in {backup.repository}, which job {job} no longer writes to"] += 1
         elif job in jobs and _option(jobs[job], "keep") is None:
             counts[f"of job {job}, which has no keep"] += 1
-    return [f"not looked at: {n} backup{'s' if n != 1 else ''} {why}" for why, n in counts.items()]
+    return [f"not looked at: {_backups(n)} {why}" for why, n in counts.items()]
