@@ -45,8 +45,8 @@ _FORMS = tuple(
         (rf"({_KEY}[ \t]*=[ \t]*){_VALUE}", rf"\1{_STARS}"),
         # "password": "x", as JSON and Python show mappings
         (rf"""({_KEY}["'][ \t]*:[ \t]*){_QUOTED}""", rf"\1{_STARS}"),
-        # ALTER ROLE … PASSWORD 'x'
-        (r"(\bpassword\s+)'(?:[^'\\]|\\.|'')*(?:'|\Z)", rf"\1{_STARS}"),
+        # ALTER ROLE … PASSWORD 'x'; not pg_dump --no-password '--dbname=x'
+        (r"((?<!--no-)\bpassword\s+)'(?:[^'\\]|\\.|'')*(?:'|\Z)", rf"\1{_STARS}"),
         (r"(\bauthorization:[ \t]*)[^\r\n]+", rf"\1{_STARS}"),
         (r"AGE-SECRET-KEY-[0-9A-Z]+", _STARS),
         (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", _STARS),

@@ -1,12 +1,21 @@
 -- Purpose: roles that own something in this database or were granted something, which a restore with owners and
---          privileges needs; pg_shdepend knows them all.
+--          privileges needs; pg_shdepend knows them all but the bootstrap superuser, who is pinned (oid 10).
 -- Privileges: none
 -- Version: 14+
 -- Source: https://www.postgresql.org/docs/current/catalog-pg-shdepend.html
-SELECT DISTINCT r.rolname AS name
+SELECT r.rolname AS name
 FROM pg_shdepend s
 JOIN pg_roles r ON r.oid = s.refobjid
 WHERE s.refclassid = 'pg_authid'::regclass
   AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND r.rolname !~ '^pg_'
+UNION
+SELECT r.rolname
+FROM pg_roles r
+WHERE r.oid = 10
+  AND EXISTS (SELECT FROM (SELECT relnamespace, relowner FROM pg_class
+                           UNION ALL SELECT pronamespace, proowner FROM pg_proc
+                           UNION ALL SELECT typnamespace, typowner FROM pg_type) o (schema_oid, owner)
+              JOIN pg_namespace n ON n.oid = o.schema_oid
+              WHERE o.owner = 10 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
 ORDER BY 1;

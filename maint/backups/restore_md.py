@@ -81,7 +81,19 @@ def instructions(
 def _dbname(database: str) -> str:
     """Write a database for --dbname, which takes anything with an equals sign or a URI for more than a name."""
     simple = re.fullmatch(r"[A-Za-z0-9_-]+", database)
-    return database if simple else shlex.quote("dbname=" + libpq_value(database))
+    return database if simple else _word("dbname=" + libpq_value(database))
+
+
+def _word(text: str) -> str:
+    """Quote `text` for a shell, on one line: a database may be named with a newline."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(c if c.isprintable() else _octal(c) for c in escaped) + "'"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in character.encode())
 
 
 def _unpack(*, compression: str, encrypted: bool) -> str:
@@ -103,7 +115,7 @@ def _createdb(database: str, source: Source) -> str:
         words += [f"--locale-provider={source.locale_provider}"]
         words += [f"--{source.locale_provider}-locale={source.locale}"] if source.locale else []
     words += ["--", database]
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(_word(word) for word in words)
 
 
 def _restore(dump: Dump, unpack: str, format_: str, dbname: str) -> str:
