@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
-import zstandard
-
-from maint.backups import crypt, inventory
+from maint.backups import inventory
 from maint.backups.inventory import Backup
 from maint.backups.manifest import File, Manifest
 from maint.backups.paths import MANIFEST
-from maint.backups.readthrough import ReadThrough, Unreadable, reader_of
+from maint.backups.readthrough import reader_of
 from maint.backups.records import Proof
+from maint.backups.unpack import Chunks, NoKey, Unreadable, unpack
 from maint.clock import Clock, Stop
 from maint.errors import Damaged, NotFound
 from maint.model import Trust
@@ -121,37 +119,18 @@ def _drain(chunks: Iterator[bytes]) -> None:
 
 
 class _Volumes:
-    """The volumes as one stream that ends with `_Differs` where one of them differs; a file, for age."""
+    """The volumes as one stream that ends with `_Differs` where one of them differs."""
 
     def __init__(self, look: _Look, files: Sequence[File]) -> None:
         self._look = look
         self.left = list(files)  #: not begun
-        self._chunks = self._all()
-        self._buffer = memoryview(b"")
-        self.error: BaseException | None = None
 
-    def _all(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes]:
         while self.left:
             file = self.left.pop(0)
             yield from _verified(self._look, file)
             if self._look.damage:
                 raise _Differs
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def read(self, n: int = -1) -> bytes:
-        """Return some bytes: what age asks for is a few KiB at a time."""
-        if not self._buffer:
-            try:
-                self._buffer = memoryview(next(self._chunks, b""))
-            except BaseException as error:
-                self.error = error  # age reports only that its reader failed
-                raise
-        size = len(self._buffer) if n < 0 else n
-        data = bytes(self._buffer[:size])
-        self._buffer = self._buffer[size:]
-        return data
 
 
 def _read_dump(look: _Look, identity: Path | None) -> None:
@@ -160,104 +139,23 @@ def _read_dump(look: _Look, identity: Path | None) -> None:
     volumes = _Volumes(look, [files[name] for name in look.manifest.dump.volumes if name in files])
     if lost := [name for name in look.manifest.dump.volumes if name not in files]:
         look.damage.append(f"{MANIFEST}: does not list {lost[0]}")
-    elif look.manifest.encrypted and identity is None:
-        look.compared.append("not decrypted: there is no key here (identity_file)")
     else:
+        stream = iter(volumes)
         with suppress(_Differs):
-            _unpack(look, volumes, identity)
-    with suppress(_Differs):
-        _drain(iter(volumes))
+            _unpack(look, stream, identity)
+            _drain(stream)
     for file in volumes.left:
         _drain(_verified(look, file))
 
 
-def _unpack(look: _Look, volumes: _Volumes, identity: Path | None) -> None:
+def _unpack(look: _Look, stream: Iterator[bytes], identity: Path | None) -> None:
     with reader_of(look.manifest, stop=look.tools.stop, log=look.tools.log) as reader:
-        unpacked = _Unpacked(look.manifest, reader)
         try:
-            if look.manifest.encrypted and identity is not None:
-                _decrypt(look, volumes, identity, unpacked)
-            else:
-                for chunk in volumes:
-                    unpacked.write(chunk)
-            unpacked.finish()
+            unpack(Chunks(stream), look.manifest, identity, reader.feed)
+            if look.manifest.encrypted:
+                look.compared.append("decrypted")
             look.compared.append(reader.finish())
+        except NoKey as error:
+            look.compared.append(f"not decrypted: {error}")
         except Unreadable as error:
             look.unreadable = f"the dump {error}"
-
-
-class _Unpacked:
-    """Takes the compressed stream, gives the raw one to the reader."""
-
-    def __init__(self, manifest: Manifest, reader: ReadThrough) -> None:
-        self._manifest = manifest
-        self._reader = reader
-        self._raw = 0
-        self._target: _Raw | zstandard.ZstdDecompressionWriter = _Raw(self._take)
-        if manifest.compression.startswith("zstd"):
-            # in pieces: a mebibyte of nothing but spaces unpacks to a gibibyte
-            raw = cast("IO[bytes]", self._target)
-            self._target = zstandard.ZstdDecompressor().stream_writer(raw, write_size=_CHUNK)
-
-    def _take(self, raw: bytes) -> None:
-        self._raw += len(raw)
-        self._reader.feed(raw)
-
-    def write(self, data: bytes) -> int:
-        """Take some bytes; raises `Unreadable` where zstd's own checksum or structure does not hold."""
-        try:
-            self._target.write(data)
-        except zstandard.ZstdError as error:
-            raise Unreadable(f"cannot be decompressed: {error}") from error
-        return len(data)
-
-    def finish(self) -> None:
-        """The stream has ended: was that its end?"""
-        if self._raw != self._manifest.dump.raw_bytes:
-            raise Unreadable(f"unpacks to {self._raw} bytes, the manifest says {self._manifest.dump.raw_bytes}")
-
-
-class _Raw:
-    """A file that hands on what is written to it."""
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
-
-    def write(self, data: bytes) -> int:
-        self._take(data)
-        return len(data)
-
-
-def _decrypt(look: _Look, volumes: _Volumes, identity: Path, unpacked: _Unpacked) -> None:
-    import pyrage
-
-    keys = crypt.identities(identity)
-    sink = _Sink(unpacked)
-    try:
-        pyrage.decrypt_io(volumes, sink, keys)
-    except Exception as error:
-        if first := volumes.error or sink.error:
-            raise first from error
-        if "No matching keys" in str(error):
-            look.compared.append("not decrypted: the key here does not fit")
-            raise _Differs from error
-        raise Unreadable(f"cannot be decrypted: {error}") from error
-    look.compared.append("decrypted")
-
-
-class _Sink:
-    """Keeps the error that age would hide."""
-
-    def __init__(self, unpacked: _Unpacked) -> None:
-        self._unpacked = unpacked
-        self.error: BaseException | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._unpacked.write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        """Do nothing: nothing is held back."""

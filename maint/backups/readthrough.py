@@ -12,16 +12,13 @@ from typing import Protocol, Self
 
 from maint import programs
 from maint.backups.manifest import Manifest
+from maint.backups.unpack import Unreadable
 from maint.clock import Stop
 from maint.errors import ProgramFailed, ProgramMissing
 from maint.process import Command, Program
 
 #: pg_restore of an older major meets an archive of a newer one
 _TOO_OLD = re.compile(r"unsupported version \(.*\) in file header")
-
-
-class Unreadable(Exception):
-    """What was stored is whole, but it is no dump."""
 
 
 class ReadThrough(Protocol):
