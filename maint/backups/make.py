@@ -307,7 +307,6 @@ def _conclude(order: Order, place: Place, target: Target, dumped: _Dumped, clock
         tools={"maint": __version__, "pg_dump": order.programs.version},
     )
     _put(target, place, MANIFEST, manifest.to_json())
-    records.end(target.repository, place)
     return manifest
 
 
