@@ -73,8 +73,15 @@ def test_nothing_is_kept_where_something_is(maint: Maint, open_folder: Path) -> 
     assert [path.name for path in open_folder.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", ["maint demo:", "Started PostgreSQL", "$ maint run backup", "== What there is now"])
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        (signal.SIGTERM, "maint demo:"),
+        (signal.SIGINT, "Started PostgreSQL"),
+        (signal.SIGINT, "$ maint run backup"),
+        (signal.SIGTERM, "== What there is now"),
+    ],
+)
 def test_ended_early_it_leaves_nothing(maint: Maint, open_folder: Path, number: signal.Signals, after: str) -> None:
     child = maint.start("demo")
     wait_until(lambda: after in child.out, after)
