@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -138,8 +138,10 @@ class Maint:
         """Run a command in a forked child, to its end."""
         return self.start(*arguments, env=env).wait(seconds)
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Child:
-        """Begin a command in a forked child."""
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, first: Callable[[], None] = lambda: None
+    ) -> Child:
+        """Begin a command in a forked child, which calls `first` before anything else."""
         import_everything()
         number = next(self._numbers)
         out, err = self.folder / "output" / f"{number}.out", self.folder / "output" / f"{number}.err"
@@ -149,7 +151,7 @@ class Maint:
             warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: fork where there are threads
             pid = os.fork()
         if pid == 0:
-            _be_maint(arguments, self.environment | dict(env or {}), out, err)
+            _be_maint(arguments, self.environment | dict(env or {}), out, err, first)
         child = Child(pid, out, err)
         self._children.append(child)
         out.touch()
@@ -217,7 +219,9 @@ def import_everything() -> None:
             importlib.import_module(module.name)
 
 
-def _be_maint(arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path) -> NoReturn:
+def _be_maint(
+    arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path, first: Callable[[], None]
+) -> NoReturn:
     """In the forked child: be the command, and never return into pytest."""
     code = 70
     try:
@@ -228,6 +232,7 @@ def _be_maint(arguments: tuple[str, ...], environment: dict[str, str], out: Path
         os.chdir(environment["HOME"])
         tempfile.tempdir = None  # the parent remembers its own
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        first()
         from maint.cli import main
 
         main(list(arguments))
