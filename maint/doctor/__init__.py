@@ -54,10 +54,14 @@ class Doctor:
 
     def _server(self, config: ServerConfig, now: datetime) -> Iterator[Check]:
         hashes: list[str] = []
-        with session(config, clock=self.clock, stop=self.stop, limit=self.limit) as connection:
-            server = hosts.look(connection, config, self.clock)
-            if server.role.superuser and self._keeps_passwords(config):
-                hashes = credentials.role_passwords(connection)
+        try:
+            with session(config, clock=self.clock, stop=self.stop, limit=self.limit) as connection:
+                server = hosts.look(connection, config, self.clock)
+                if server.role.superuser and self._keeps_passwords(config):
+                    hashes = credentials.role_passwords(connection)
+        except ServerError as error:
+            yield hosts.unreachable(config, error)
+            return
         self._met.append(server)
         yield from hosts.describe(server)
         yield hosts.programs(server)

@@ -1,5 +1,6 @@
 """Doctor's lines about databases: what this role cannot read, what its dump lacks, which secrets it holds."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,9 @@ def closed(server: Server, row: Any) -> Check | None:
     """Return the line for a database that cannot be entered at all."""
     subject = f"{server.name}/{row.name}"
     if why := backup.why_not(row):
-        return warn(subject, f"is not backed up: {why}", None)
+        patterns = json.dumps([*server.config.databases, f"!{row.name}"], ensure_ascii=False)
+        fix = f"databases = {patterns}   # in [server.{server.name}]: leave it out"
+        return warn(subject, f"is not backed up: {why}", fix)
     if not row.may_connect:
         fix = grants.connecting(grants.identifier(row.name, row.name_quoted), role(server), standby=_standby(server))
         return fail(subject, f"the role {server.role.name} may not connect: it cannot be backed up", fix)
@@ -103,7 +106,7 @@ def readable(server: Server, databases: Sequence[Database]) -> Iterator[Check]:
             counted(sum(found.sequences for found in good), "sequence"),
             counted(sum(found.large_objects for found in good), "large object"),
         ]
-        yield ok(f"databases {server.name}", f"{', '.join(amounts)} can be read: {some(_listed(good), 8)}")
+        yield ok(f"databases {server.name}", f"{', '.join(amounts)} can be read whole: {some(_listed(good), 8)}")
 
 
 def _listed(databases: Sequence[Database]) -> list[str]:

@@ -38,9 +38,12 @@ def examine(
 
 def _probed(config: RepositoryConfig, state_dir: Path, write: bool, expected: int | None) -> Iterator[Check]:
     repository = open_repository(config, state_dir=state_dir)
+    works = True
     for probe in repository.probe(write=write):
+        works = works and probe.status != "FAIL"
         yield Check(probe.status, subject_of(config), probe.message, probe.fix)
-    yield from space(config, repository.free_bytes(), expected)
+    if works:
+        yield from space(config, repository.free_bytes(), expected)
 
 
 def space(config: RepositoryConfig, free: int | None, expected: int | None) -> Iterator[Check]:

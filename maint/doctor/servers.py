@@ -1,5 +1,6 @@
 """Doctor's lines about one server: reachable, what it is, the programs that fit, recovery, clock."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,8 +8,8 @@ from typing import Any
 
 from maint.clock import Clock
 from maint.config.model import ServerConfig
-from maint.doctor.lines import counted, fail, ok, warn
-from maint.errors import ProgramMissing
+from maint.doctor.lines import counted, fail, ok, some, warn
+from maint.errors import ProgramMissing, ServerError
 from maint.format import duration, size
 from maint.model import Severity
 from maint.postgres import Connection
@@ -66,6 +67,19 @@ def _ahead(theirs: datetime, before: datetime, after: datetime) -> float:
     if before <= theirs <= after:
         return 0.0
     return (theirs - (after if theirs > after else before)).total_seconds()
+
+
+def unreachable(config: ServerConfig, error: ServerError) -> Check:
+    """Say why a server could not be asked."""
+    subject = f"server {config.name}"
+    message = str(error).removeprefix(f"{subject}: ").removeprefix("connection failed: ")
+    table = f"[server.{config.name}]"
+    if error.sqlstate is not None:
+        return fail(subject, message, error.hint)
+    if error.transient:
+        dsn = shlex.quote(config.shown_dsn)
+        return fail(subject, message, f"pg_isready -d {dsn}   # is it up? else correct dsn in {table}")
+    return fail(subject, message, f"correct dsn or password_file in {table} of maint.toml, or pg_hba.conf there")
 
 
 def describe(server: Server) -> Iterator[Check]:
@@ -167,6 +181,6 @@ def clock(servers: Sequence[Server], zones: Sequence[str], now: Callable[[str], 
             "timedatectl set-ntp true   # on the one that is wrong",
         )
     if not wrong:
-        agree = f"agrees with {counted(len(servers), 'server')}; " if servers else ""
+        agree = f"agrees with {some([server.name for server in servers])}; " if servers else ""
         shown = ", ".join(f"{zone} ({now(zone)})" for zone in zones) or f"none ({now('UTC')})"
         yield ok("clock", f"{agree}zone of the jobs: {shown}")
