@@ -2,4 +2,7 @@
 -- Privileges: none
 -- Version: 14+
 -- Source: https://www.postgresql.org/docs/current/catalog-pg-extension.html
-SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY extname;
+SELECT e.extname AS name, e.extversion AS version, n.nspname AS schema
+FROM pg_extension e
+JOIN pg_namespace n ON n.oid = e.extnamespace
+ORDER BY e.extname;

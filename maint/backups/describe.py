@@ -20,7 +20,7 @@ def source(connection: Connection) -> Source:
     return Source(
         system_identifier=_system_identifier(connection),
         version_num=connection.version,
-        extensions=tuple(Extension(name=e.name, version=e.version) for e in connection.query("list_extensions")),
+        extensions=tuple(Extension(name=e.name, version=e.version, schema_=e.schema) for e in connection.query("list_extensions")),
         tablespaces=tuple(t.name for t in connection.query("list_tablespaces")),
         roles=tuple(r.name for r in connection.query("list_needed_roles")),
         **{**row._asdict(), "server_version": row.server_version.split()[0]},

@@ -26,6 +26,7 @@ class File(_Part):
 class Extension(_Part):
     name: str
     version: str
+    schema_: str = Field("public", alias="schema")
 
 
 class Source(_Part):

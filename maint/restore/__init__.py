@@ -1,0 +1,1 @@
+"""Restores: a backup back into a database, by section, and what is compared afterwards."""

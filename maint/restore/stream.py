@@ -1,0 +1,106 @@
+"""The raw stream of a backup: read from its repository, compared with its manifest, decrypted, unpacked."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from maint.backups.manifest import File, Manifest
+from maint.backups.paths import Place
+from maint.backups.unpack import Chunks, Unreadable, unpack
+from maint.clock import Stop
+from maint.errors import Damaged
+from maint.repository import Repository
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup to read: where it is, what it should be, and the key."""
+
+    repository: Repository
+    place: Place
+    manifest: Manifest
+    identity: Path | None
+
+
+class Raw:
+    """The raw stream, read by a thread ahead of who reads this; the same bytes that pg_dump wrote.
+
+    `read` raises `Damaged` where a byte is not what was stored, `unpack.NoKey` without a key that fits, and what
+    the repository raises.
+    """
+
+    def __init__(self, backup: Backup, stop: Stop) -> None:
+        self._backup = backup
+        self._stop = stop
+        self._error: BaseException | None = None
+        self._source, self._sink = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._work, name="raw stream", daemon=True)
+        self.done = 0  #: bytes read
+
+    def read(self, n: int = -1, /) -> bytes:
+        """Return up to `n` bytes; b"" at the end of a stream that was whole."""
+        data = os.read(self._source, n if n >= 0 else _CHUNK)
+        self.done += len(data)
+        if not data:
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+        return data
+
+    def _work(self) -> None:
+        try:
+            unpack(Chunks(_volumes(self._backup, self._stop)), self._backup.manifest, self._backup.identity, self._give)
+        except BrokenPipeError:  # nobody wants the rest
+            return
+        except Unreadable as error:
+            self._error = Damaged(f"the dump of {self._backup.place.id} {error}")
+        except BaseException as error:  # noqa: BLE001 - raised by `read`
+            self._error = error
+        finally:
+            os.close(self._sink)
+
+    def _give(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._sink, view) :]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            os.close(self._source)
+        self._thread.join()
+
+
+def _volumes(backup: Backup, stop: Stop) -> Iterator[bytes]:
+    files = {file.name: file for file in backup.manifest.files}
+    for name in backup.manifest.dump.volumes:
+        yield from _verified(backup, files[name], stop)
+
+
+def _verified(backup: Backup, file: File, stop: Stop) -> Iterator[bytes]:
+    digest, size = hashlib.sha256(), 0
+    with backup.repository.open(backup.place / file.name, version=file.version) as reader:
+        while data := reader.read(_CHUNK):
+            stop.check()
+            digest.update(data)
+            size += len(data)
+            yield data
+    if size != file.size or digest.hexdigest() != file.sha256:
+        what = f"{size} of {file.size} bytes" if size != file.size else "digest differs"
+        raise Damaged(
+            f"{file.name}: {what}",
+            hint=f"restore another one: maint backups --database {backup.place.database}",
+        )
