@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,9 @@ from maint.repository import RESERVED, Entry, Probe, Reader, Upload, check_path
 
 #: how long the unfinished file of another machine, or of an earlier boot, is left alone after its last write
 FOREIGN_GRACE = timedelta(days=1)
+
+#: the name of a backup's folder (`maint.backups.paths`)
+_BACKUP = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 
 _ERRORS: dict[int, tuple[type[RepositoryError], str | None]] = {
     errno.ENOSPC: (RepositoryFull, "free some space, or keep fewer backups: maint backups prune"),
@@ -127,6 +131,9 @@ class DirectoryRepository:
                         file.unlink()
                         swept.append(str(file.relative_to(self.root)))
                         self.remove_empty(file.parent)
+            for folder in _empty_backups(self.root):
+                swept.append(f"{folder.relative_to(self.root)}/")
+                self.remove_empty(folder)
         return swept
 
     def _is_abandoned(self, file: Path) -> bool:
@@ -223,3 +230,10 @@ def _partial(folder: Path | str) -> Iterator[Path]:
                 yield from _partial(entry.path)
         elif entry.name.startswith(RESERVED) and entry.name.endswith(".part"):
             yield Path(entry.path)
+
+
+def _empty_backups(root: Path) -> Iterator[Path]:
+    """Yield the empty folders of backups. Who is about to write into one makes it again."""
+    for folder in root.glob("*/*/*"):
+        if _BACKUP.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and not _scan(folder):
+            yield folder

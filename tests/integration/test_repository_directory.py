@@ -18,7 +18,7 @@ BACKUP = "main/sh%C3%B6p%2F/20261120T020003Z-7f3a"
 
 
 def repository(root: Path, **changes: object) -> DirectoryRepository:
-    found = open_repository(RepositoryConfig(name="local", url=f"file://{root}", **changes))  # type: ignore[arg-type]
+    found = open_repository(RepositoryConfig(name="local", url=f"file://{root}", **changes))
     assert isinstance(found, DirectoryRepository)
     return found
 
@@ -90,14 +90,14 @@ def test_listing(tmp_path: Path) -> None:
     assert abs(entry.modified_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_five_thousand_backups_are_listed_in_one_walk(tmp_path: Path) -> None:
+def test_many_backups_are_listed_in_one_walk(tmp_path: Path) -> None:
     repo = repository(tmp_path)
-    for number in range(5000):
+    for number in range(500):
         folder = tmp_path / f"main/db{number % 50}/2026{number:04}"
         folder.mkdir(parents=True)
         for name in ("SHA256SUMS", "dump.000", "globals.sql", "manifest.json", "pin"):
             (folder / name).touch()
-    assert sum(1 for _ in repo.list()) == 25_000
+    assert sum(1 for _ in repo.list()) == 2500
 
 
 def test_deleting_removes_empty_folders_up_to_the_root(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import hashlib
 import os
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.s3 import MIB, SECRET_KEY, Proxy, Store, replaces
+from support.s3 import MIB, SECRET_KEY, Proxy, Store, replaces, says
 
 from maint.config.model import RepositoryConfig
 from maint.errors import Locked, NotFound, RepositoryError
@@ -63,6 +64,20 @@ def test_many_small_pieces_and_one_large(rclone: Store) -> None:
     stored = put(repo, "a", *(data[i : i + 1000] for i in range(0, 6 * MIB, 1000)), data[6291000 + 1000 :])
     assert stored.size == 11 * MIB
     assert get(repo, "a") == data
+
+
+def test_memory_is_bounded_by_parts_not_by_size(rclone: Store) -> None:
+    repo = open_repository(rclone.config(rclone.bucket()))
+    put(repo, "first", b"1")  # imports and tables of botocore
+    tracemalloc.start()
+    try:
+        with repo.create("main/b") as upload:
+            for _ in range(100):
+                upload.write(bytes(MIB))
+            upload.commit()
+        assert tracemalloc.get_traced_memory()[1] < 30 * MIB  # one part being filled, three on their way
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_visible_before_commit_and_nothing_stays_without(store: Store) -> None:
@@ -218,6 +233,19 @@ def test_what_a_delete_marker_hides_is_found(versioned: RepositoryConfig, moto: 
     assert get(repo, "main/a", old.version) == b"old"
     repo.delete("main/a")
     assert [entry.path for entry in repo.list()] == ["main/ab"]
+
+
+def test_who_may_not_ask_for_versions_uses_those_it_is_given(before_moto: Proxy) -> None:
+    bucket = before_moto.store.bucket()
+    before_moto.store.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    before_moto.plan("other", says(403, "AccessDenied"), 1000)
+    repo = open_repository(before_moto.config(bucket))
+    first, second = put(repo, "main/a", b"first"), put(repo, "main/a", b"second")
+    assert get(repo, "main/a", first.version) == b"first"
+    assert [(entry.path, entry.version) for entry in repo.list()] == [("main/a", None)]
+    for stored in (second, first):
+        repo.delete("main/a", version=stored.version)
+    assert "Versions" not in before_moto.store.client().list_object_versions(Bucket=bucket)
 
 
 # -- object lock ---------------------------------------------------------------------------------------------
