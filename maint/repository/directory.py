@@ -232,8 +232,11 @@ def _partial(folder: Path | str) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _empty_backups(root: Path) -> Iterator[Path]:
+def _empty_backups(folder: Path | str) -> Iterator[Path]:
     """Yield the empty folders of backups. Who is about to write into one makes it again."""
-    for folder in root.glob("*/*/*"):
-        if _BACKUP.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and not _scan(folder):
-            yield folder
+    for entry in _scan(folder):
+        if entry.is_dir(follow_symlinks=False) and entry.name != "lost+found":
+            if _BACKUP.fullmatch(entry.name) and not _scan(entry.path):
+                yield Path(entry.path)
+            else:
+                yield from _empty_backups(entry.path)

@@ -4,16 +4,16 @@ By default a seeded sample of the crossings, one of each stretch of the run; all
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
-from support import aftermath, postgres
+from support import aftermath
 from support.doors import press_ctrl_c, run_through
 from support.maint import Maint
 from support.postgres import Database
 
-from maint.cluster import Cluster
 from maint.config.model import RepositoryConfig
 from maint.model import Outcome
 
@@ -90,11 +90,11 @@ class Scene:
         return True
 
 
-def sample(last: int, seed: str) -> list[int]:
+def some(last: int, seed: str) -> list[int]:
     """Return one number of each of `SAMPLE` equal stretches up to `last`."""
-    chance = random.Random(seed)  # noqa: S311 - the same ones each time
+    chance = random.Random(seed)
     edges = [1 + last * n // SAMPLE for n in range(SAMPLE + 1)]
-    return [chance.randrange(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    return [chance.randrange(low, high) for low, high in pairwise(edges)]
 
 
 def every(disturb: Callable[[int], bool]) -> None:
@@ -108,29 +108,21 @@ def every(disturb: Callable[[int], bool]) -> None:
 _FORMATS = {"custom": "", "directory": 'format = "directory"\n'}
 
 
-@pytest.fixture
-def some_database(newest: Cluster) -> Iterator[Database]:
-    found = postgres.clone(newest)
-    yield found
-    postgres.drop(found)
-
-
 @pytest.fixture(params=_FORMATS)
-def scene(request: pytest.FixtureRequest, some_database: Database, configured: Callable[..., Maint]) -> Scene:
-    database = some_database
-    maint = configured(database)
-    maint.job("backup", f'retries = 0\n[options]\nkeep = {{ last = 1 }}\nmax_delete = 100\n{_FORMATS[request.param]}')
+def scene(request: pytest.FixtureRequest, sample: Database, configured: Callable[..., Maint]) -> Scene:
+    maint = configured(sample)
+    maint.job("backup", f"retries = 0\n[options]\nkeep = {{ last = 1 }}\nmax_delete = 100\n{_FORMATS[request.param]}")
     assert maint("run", "backup").code == 0
-    return Scene(maint, database, aftermath.local(maint))
+    return Scene(maint, sample, aftermath.local(maint))
 
 
 def test_killed_at_some_crossings(scene: Scene, request: pytest.FixtureRequest) -> None:
-    for at in sample(scene.crossings(), request.node.name):
+    for at in some(scene.crossings(), request.node.name):
         scene.kill(at)
 
 
 def test_interrupted_at_some_crossings(scene: Scene, request: pytest.FixtureRequest) -> None:
-    for at in sample(scene.crossings(), request.node.name):
+    for at in some(scene.crossings(), request.node.name):
         scene.interrupt(at)
 
 

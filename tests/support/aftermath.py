@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from support import wait_until
-from support.maint import Maint
-from support.postgres import Database
 
 from maint.backups import inventory
 from maint.backups.inventory import Backup
@@ -20,6 +17,9 @@ from maint.model import Run
 from maint.repository import Repository, open_repository
 from maint.repository.directory import DirectoryRepository
 from maint.repository.s3 import S3Repository
+from support import wait_until
+from support.maint import Maint
+from support.postgres import Database
 
 
 def local(maint: Maint) -> RepositoryConfig:

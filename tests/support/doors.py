@@ -96,9 +96,7 @@ class Doors:
         from maint.process import Program
 
         for attribute in ("_start", "_end", "read", "wait"):
-            self._around(
-                Program, attribute, lambda program, *_, what=attribute.strip("_"): f"{what} {program.command.name}"
-            )
+            self._around(Program, attribute, lambda program, *_, what=attribute: f"{what} {program.command.name}")
 
     def _directory(self) -> None:
         from maint.repository import directory_upload
@@ -106,9 +104,7 @@ class Doors:
         from maint.repository.directory_upload import DirectoryUpload
 
         for attribute in ("__enter__", "write", "commit", "__exit__"):
-            self._around(
-                DirectoryUpload, attribute, lambda upload, *_, what=attribute.strip("_"): f"{what} {upload._path}"
-            )
+            self._around(DirectoryUpload, attribute, lambda upload, *_, what=attribute: f"{what} {upload._path}")
         self._around(directory_upload, "_sync_folder", lambda folder: f"sync {folder.name}")
         for attribute in ("delete", "open"):
             self._around(DirectoryRepository, attribute, lambda _, path, what=attribute: f"{what} {path}")
@@ -145,12 +141,10 @@ class Doors:
         from maint.runner.scratch import Scratch
 
         for attribute in ("__call__", "__exit__"):
-            self._around(Scratch, attribute, lambda *_, what=attribute.strip("_"): f"{what} scratch")
+            self._around(Scratch, attribute, lambda *_, what=attribute: f"{what} scratch")
 
 
-def run_through(
-    maint: Maint, at: int = 0, act: Callable[[], None] = die, *arguments: str
-) -> tuple[Answer, list[str]]:
+def run_through(maint: Maint, at: int = 0, act: Callable[[], None] = die, *arguments: str) -> tuple[Answer, list[str]]:
     """Run a command, by default the backup, with something happening at one crossing; return what was crossed."""
     doors = Doors(maint.folder / "output" / "crossings", at, act)
     answer = maint.start(*(arguments or ("run", "backup")), first=doors.install).wait()
