@@ -24,7 +24,8 @@ _KNOWN: tuple[tuple[str, bool, str | None], ...] = (
         "install the client programs of the server's major version, or set bin_dir of the server",
     ),
     (
-        r"lock timeout|could not obtain lock|deadlock detected",
+        # --lock-wait-timeout is a statement_timeout around LOCK TABLE
+        r"lock timeout|could not obtain lock|deadlock detected|statement timeout(?s:.*)Query was: LOCK TABLE",
         True,
         "somebody holds or awaits an exclusive lock on a table: run it away from schema changes, or raise lock_wait",
     ),

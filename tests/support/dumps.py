@@ -6,16 +6,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from maint.backups.manifest import Manifest
+from maint.cluster import Cluster
 from maint.programs import Installation
-from support import wait_until
+from support import postgres, wait_until
 from support.maint import Maint
 from support.postgres import Database
 
@@ -189,3 +192,24 @@ class Gate:
 
 #: more than the pipes between pg_dump and maint hold: pg_dump cannot be through when a gate in the middle is reached
 BIG = "CREATE TABLE public.big AS SELECT i, repeat('x', 100) AS filler FROM generate_series(1, 40000) AS i"
+
+#: for tests of what does not depend on the server's version
+NEWEST = pytest.mark.parametrize("major", postgres.oldest_and_newest()[-1:], ids="newest-pg{}".format, scope="session")
+
+
+def running(cluster: Cluster) -> list[str]:
+    """Return what runs of PostgreSQL's client programs against a server, as far as maint started it."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if f"PGHOST={cluster.socket_dir}" in (process / "environ").read_bytes().decode(errors="replace"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return [line for line in found if "pg_dump" in line or "pg_restore" in line]
+
+
+def nothing_is_left(maint: Maint, cluster: Cluster) -> bool:
+    """Tell whether a run has left nothing: in the repository, in the scratch folder, running."""
+    assert left_in(maint.repository) == []
+    assert left_in(maint.state / "scratch") == []
+    assert wait_until(lambda: not running(cluster), f"the end of {running(cluster)}")
+    return True

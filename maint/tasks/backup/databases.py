@@ -39,6 +39,20 @@ def unmatched(server: ServerConfig, rows: Sequence[Any], chosen: Sequence[Any]) 
         )
 
 
+def closed(server: ServerConfig, chosen: Sequence[Any]) -> Iterator[Finding]:
+    """What was asked for by name and lets nobody in: with a pattern alone it is skipped without a word more."""
+    for row in chosen:
+        if row.name in server.databases and (why := why_not(row)):
+            yield Finding(
+                check="backup.closed",
+                severity=Severity.WARNING,
+                object=row.name,
+                message=f"{row.name} is not backed up: {why}",
+                fix=f"ALTER DATABASE {row.name_quoted} "
+                + ("CONNECTION LIMIT -1" if row.allows_connections else "ALLOW_CONNECTIONS true"),
+            )
+
+
 def why_not(row: Any) -> str | None:
     """Say why a database that is selected cannot be backed up."""
     if not row.allows_connections:
