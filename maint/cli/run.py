@@ -1,6 +1,5 @@
 """``maint run``: one job now, in the foreground."""
 
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,13 @@ import click
 
 from maint.cli.app import App, on_terminal
 from maint.cli.output import echo_json_line, printable
+from maint.cli.signals import ended_by_signals
 from maint.clock import Stop
 from maint.errors import HistoryError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from maint.config.model import Job, ServerConfig
-    from maint.model import Action
+    from maint.model import Action, Step
     from maint.runner import Ground, Report
 
 
@@ -38,7 +38,7 @@ def run(app: App, job: str, servers: tuple[str, ...], dry_run: bool, as_json: bo
     wanted = _job(app, job)
     stop = Stop()
     with (
-        _ended_by_signals(stop),
+        ended_by_signals(stop),
         _progress(app, on_terminal() and not as_json) as show,
         _history(app) as (history, error),
     ):
@@ -96,7 +96,8 @@ def _tell(report: "Report", job: "Job", *, as_json: bool) -> None:
         echo_json_line(_as_json(report))
         return
     for step in report.steps:
-        click.echo(f"{printable(step.action.object)}  {step.result.outcome.replace('_', ' ')}  {step.result.note}")
+        if not _is_routine(step):
+            click.echo(f"{printable(step.action.object)}  {_word(step)}  {printable(step.result.note)}")
     for finding in report.findings:
         click.echo(
             f"{finding.severity}  {printable(finding.message)}" + (f"  ({finding.value})" if finding.value else "")
@@ -106,6 +107,18 @@ def _tell(report: "Report", job: "Job", *, as_json: bool) -> None:
     click.echo(f"{report.run.outcome}: {report.run.summary} (run {report.run.id})")
     if report.run.error:
         click.echo(failure.text(report, job), err=True)
+
+
+def _is_routine(step: "Step") -> bool:
+    """Whether there is nothing to tell: nothing was left to clear."""
+    return step.action.verb == "clear" and step.result.outcome == "no_effect"
+
+
+def _word(step: "Step") -> str:
+    """Say what became of an action: ``done``, ``deleted``, ``not reached``."""
+    if step.result.outcome == "done":
+        return {"delete": "deleted", "clear": "cleared"}.get(step.action.verb, "done")
+    return step.result.outcome.replace("_", " ")
 
 
 def _as_json(report: "Report") -> dict[str, Any]:
@@ -175,23 +188,6 @@ def _history(app: App) -> Iterator[tuple[Any, HistoryError | None]]:
         return
     with history:
         yield history, None
-
-
-@contextmanager
-def _ended_by_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the run cleanly; a second one at once."""
-
-    def ask(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set(Stopped(f"stopped by {signal.Signals(number).name}"))
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
