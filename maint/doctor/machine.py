@@ -11,7 +11,7 @@ from maint.doctor.lines import fail, ok, warn
 from maint.errors import HistoryError
 from maint.history import History
 from maint.task import Check
-from maint.tasks import backup
+from maint.tasks.backup.dumping import STORED_BYTES
 
 #: what doctor leaves in the history, so that writing it was tried
 _SEEN = "doctor.seen"
@@ -79,7 +79,7 @@ def last_sizes(config: Config, objects: Iterable[tuple[str, str]]) -> dict[tuple
         if not History.exists(config):
             return {}
         with History.open(config) as opened:
-            recent = {(s, d): opened.recent(backup.STORED_BYTES, s, d, limit=1) for s, d in objects}
+            recent = {(s, d): opened.recent(STORED_BYTES, s, d, limit=1) for s, d in objects}
     except HistoryError:  # told already
         return {}
     return {key: values[0] for key, values in recent.items() if values}

@@ -15,6 +15,7 @@ from maint.model import Severity
 from maint.postgres import Connection
 from maint.task import Check
 from maint.tasks import backup
+from maint.tasks.backup.dumping import programs_for
 
 #: the oldest major that the statements in sql/ are written for
 OLDEST = 14
@@ -110,7 +111,7 @@ def programs(server: Server) -> Check:
     """Say which pg_dump would be used."""
     subject = f"programs {server.name}"
     try:
-        found = backup.programs_for(server.config, server.major)
+        found = programs_for(server.config, server.major)
     except ProgramMissing as error:
         return fail(subject, str(error), error.hint)
     text = f"pg_dump {found.version} for {server.major} ({found.pg_dump.parent})"
