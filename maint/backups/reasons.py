@@ -30,6 +30,11 @@ _KNOWN: tuple[tuple[str, bool, str | None], ...] = (
         "somebody holds or awaits an exclusive lock on a table: run it away from schema changes, or raise lock_wait",
     ),
     (
+        r"does not exist(?s:.*)Query was: (?:LOCK|COPY)|could not open relation with OID|cache lookup failed",
+        True,
+        "a table was dropped or changed while the dump began: keep schema changes away from the backup's time",
+    ),
+    (
         r"server closed the connection|terminating connection|connection to server|could not receive data"
         r"|starting up|shutting down|in recovery mode|too many clients|conflict with recovery|SSL SYSCALL",
         True,

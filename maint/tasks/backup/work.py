@@ -1,6 +1,7 @@
 """The work of the task: plan, act, and what is told afterwards."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from maint.backups import inventory
@@ -11,7 +12,7 @@ from maint.model import Action, Result, Step, StepOutcome
 from maint.postgres import connect
 from maint.task import Context
 from maint.tasks.backup import dumping, pruning
-from maint.tasks.backup.databases import is_wanted, unmatched, why_not
+from maint.tasks.backup.databases import closed, is_wanted, unmatched, why_not
 from maint.tasks.backup.options import Options, open_stores, server_of
 
 
@@ -24,7 +25,7 @@ def plan(context: Context[Options]) -> Iterator[Action]:
         facts = dumping.facts_of(context, connection)
     context.state.update(facts=facts, stores=stores)
     chosen = [row for row in rows if is_wanted(row, server)]
-    for finding in unmatched(server, rows, chosen):
+    for finding in chain(unmatched(server, rows, chosen), closed(server, chosen)):
         context.report(finding)
     yield from pruning.clearing(context, stores)
     for row in chosen:
