@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from maint.config.model import Config
 from maint.history import claims
@@ -206,7 +206,6 @@ def _keep(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]
     """Insert `rows`, or set their `column` where the key exists: in one statement, so that two may."""
     if not rows:
         return
-    upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    query = upsert(table)
+    query = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
     query = query.on_conflict_do_update(index_elements=list(table.primary_key), set_={column: query.excluded[column]})
     connection.execute(query, rows)
