@@ -210,7 +210,7 @@ class _Folder:
 
 
 def _load(repository: Repository, cache: Cache | None, prefix: str) -> _Contents:
-    folders: dict[str, _Folder] = {}
+    folders: dict[Place, _Folder] = {}
     strangers: list[Entry] = []
     for entry in repository.list(prefix):
         found = parse(entry.path)
@@ -218,7 +218,7 @@ def _load(repository: Repository, cache: Cache | None, prefix: str) -> _Contents
             strangers.append(entry)
         else:
             place, name = found
-            folders.setdefault(place.prefix, _Folder(place)).entries[name] = entry
+            folders.setdefault(place, _Folder(place)).entries[name] = entry
     wanted = [entry for folder in folders.values() for entry in folder.wanted()]
     values = read_all(repository, wanted, cache, everything=not prefix)
     judged = [_judge(repository, folder, values) for folder in folders.values()]

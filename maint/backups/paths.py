@@ -4,6 +4,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 MANIFEST = "manifest.json"
@@ -37,6 +38,7 @@ def new_id(now: datetime) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
+@lru_cache(4096)  # a listing asks for the same few names thousands of times
 def encode(name: str) -> str:
     """Percent-encode a name so that it is one safe path segment, ``.`` and ``..`` included."""
     encoded = quote(name, safe="")

@@ -15,7 +15,12 @@ __all__ = ["age", "duration", "echo_json", "echo_json_line", "local", "printable
 
 def echo_json(value: Any) -> None:
     """Print one JSON value on stdout: a list is one array, a single thing one object."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=1))
+    if isinstance(value, list) and value:
+        # a line per element: indent would take the encoder that is written in Python, slow for thousands
+        lines = (json.dumps(element, default=_plain, ensure_ascii=False) for element in value)
+        click.echo("[\n " + ",\n ".join(lines) + "\n]")
+    else:
+        click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=1))
 
 
 def echo_json_line(value: Any) -> None:

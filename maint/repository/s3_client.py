@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -192,16 +193,31 @@ def _meaning(code: str, status: int) -> tuple[type[RepositoryError], str | None]
     return (RepositoryUnavailable if status >= 500 or status == 429 else RepositoryError), None
 
 
+def _instant(text: Any) -> datetime:
+    """Read a timestamp; botocore's own parser takes two thirds of the time of a long listing."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # an HTTP date, in headers
+        found: datetime = parse_timestamp(text)
+        return found
+
+
 def _connect(config: RepositoryConfig) -> Any:
     import boto3
+    import botocore.session
     from botocore.config import Config
 
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
     secret, token = config.secret_key, config.session_token
     session = boto3.session.Session(
         aws_access_key_id=config.access_key.get_secret_value() if config.access_key else None,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
         aws_session_token=token.get_secret_value() if token else None,
         profile_name=config.profile,
+        botocore_session=core,
     )
     path_style = config.path_style if config.path_style is not None else config.endpoint is not None
     return session.client(
