@@ -85,7 +85,7 @@ class _Loader:
         self._check_references()
         if lines := self.problems.lines():
             raise ConfigError(lines)
-        return Config(
+        return Config.model_construct(  # of parts that are validated
             **dict(toml) | {"state_dir": toml.state_dir or state_dir()},
             jobs=jobs,
             path=self.path,

@@ -24,7 +24,13 @@ from maint.schedule import Schedule, Window, check_zone
 class Table(BaseModel):
     """A table of a TOML file: frozen, unknown keys are errors. Option models of tasks derive from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        populate_by_name=True,
+        defer_build=True,  # most commands need few of the models
+    )
 
 
 def _absolute(path: Path) -> Path:
