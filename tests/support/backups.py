@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,10 @@ from typing import Any
 
 import zstandard
 
+from maint.backups import manifest as manifests
 from maint.backups import records
 from maint.backups.check import Tools
-from maint.backups.manifest import Contents, Dump, File, Manifest, Source, Table
+from maint.backups.manifest import Contents, Dump, File, Source, Table
 from maint.backups.paths import MANIFEST, Place
 from maint.clock import Stop, SystemClock
 from maint.repository import Repository
@@ -50,34 +52,39 @@ def store(
     pieces = [packed[n : n + volume_bytes] for n in range(0, len(packed), volume_bytes)]
     volumes = [_file(repository, place, f"dump.{n:03}", piece) for n, piece in enumerate(pieces)]
     files = (*volumes, _file(repository, place, "RESTORE.md", b"# how\n"))
-    written = Manifest.model_validate(
-        {
-            "id": place.id,
-            "installation": "test",
-            "host": "here",
-            "job": "backup",
-            "run_id": 7,
-            "slot": "manual:7",
-            "server": server,
-            "database": database,
-            "created_at": at,
-            "finished_at": at + timedelta(minutes=1),
-            "format": "custom",
-            "compression": "zstd:3",
-            "encrypted": bool(recipients),
-            "recipients": tuple(recipients),
-            "files": files,
-            "size_bytes": sum(file.size for file in files),
-            "dump": Dump(volumes=tuple(file.name for file in volumes), raw_bytes=len(raw), stored_bytes=len(packed)),
-            "source": _SOURCE,
-            "contents": Contents(tables=(Table(schema="public", name="orders", rows=3),), rows=3),
-            "tools": {"pg_dump": "15.4"},
-            **changes,
-        }
-    )
+    written = {
+        "kind": "database",
+        "id": place.id,
+        "installation": "test",
+        "host": "here",
+        "job": "backup",
+        "run_id": 7,
+        "slot": "manual:7",
+        "server": server,
+        "database": database,
+        "created_at": at,
+        "finished_at": at + timedelta(minutes=1),
+        "format": "custom",
+        "compression": "zstd:3",
+        "encrypted": bool(recipients),
+        "recipients": tuple(recipients),
+        "files": files,
+        "size_bytes": sum(file.size for file in files),
+        "dump": Dump(volumes=tuple(file.name for file in volumes), raw_bytes=len(raw), stored_bytes=len(packed)),
+        "source": _SOURCE,
+        "contents": Contents(tables=(Table(schema="public", name="orders", rows=3),), rows=3),
+        "tools": {"pg_dump": "15.4"},
+        **changes,
+    }
+    text = json.dumps(written, default=_plain, indent=1).encode()
+    manifests.read(text, where="what this test stores")
     if manifest:
-        put(repository, place / MANIFEST, written.to_json())
+        put(repository, place / MANIFEST, text)
     return place
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value.model_dump(mode="json", by_alias=True)
 
 
 _SOURCE = Source(
