@@ -109,7 +109,9 @@ class ProgramFailed(ProgramError):
 
     def __init__(self, program: str, status: int, tail: Sequence[str] = (), *, hint: str | None = None) -> None:
         died = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-        last = next((line for line in reversed(tail) if "error" in line.lower()), tail[-1] if tail else "")
+        # pg_dump up to 15 says "error: query was: …" after the error itself
+        errors = [line for line in tail if "error" in line.lower() and "error: query was:" not in line]
+        last = (errors or list(tail) or [""])[-1]
         super().__init__(f"{program} {died}" + (f": {last.removeprefix(program + ': ')}" if last else ""), hint=hint)
         self.program = program
         self.status = status

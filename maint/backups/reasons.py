@@ -25,12 +25,12 @@ _KNOWN: tuple[tuple[str, bool, str | None], ...] = (
     ),
     (
         # --lock-wait-timeout is a statement_timeout around LOCK TABLE
-        r"lock timeout|could not obtain lock|deadlock detected|statement timeout(?s:.*)Query was: LOCK TABLE",
+        r"lock timeout|could not obtain lock|deadlock detected|statement timeout(?s:.*)[Qq]uery was: LOCK TABLE",
         True,
         "somebody holds or awaits an exclusive lock on a table: run it away from schema changes, or raise lock_wait",
     ),
     (
-        r"does not exist(?s:.*)Query was: (?:LOCK|COPY)|could not open relation with OID|cache lookup failed",
+        r"does not exist(?s:.*)[Qq]uery was: (?:LOCK|COPY)|could not open relation with OID|cache lookup failed",
         True,
         "a table was dropped or changed while the dump began: keep schema changes away from the backup's time",
     ),
