@@ -1,5 +1,6 @@
 """Doctor's lines about one repository: what the store lets maint do, space, lock, keys."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -84,7 +85,7 @@ def _identity(file: Path, config: RepositoryConfig, recipients: Sequence[object]
         yield fail(subject, str(error), error.hint or f"make {file} readable for this user, or remove identity_file")
         return
     if mode & 0o077:
-        yield fail(subject, f"{file} can be read by others (mode {mode:o})", f"chmod 600 {file}")
+        yield fail(subject, f"{file} can be read by others (mode {mode:o})", f"chmod 600 {shlex.quote(str(file))}")
     if recipients and not crypt.opens(identities, recipients):
         yield fail(
             subject,

@@ -58,7 +58,7 @@ def lock_against_keep(
         yield warn(
             subject,
             f"the lock ends after {lock}, but keep of {job} holds every backup for {_days(shortest)}: "
-            "from then on whoever has these credentials can delete them all",
+            "whoever has these credentials can delete what is older",
             f'lock = "{_days(shortest)}"   # in [repository.{repository.name}]',
         )
     elif repository.lock > longest + _SLACK:
