@@ -312,6 +312,29 @@ def test_sweep_never_touches_a_backup(local: Repository) -> None:
     assert one(local).is_good
 
 
+class Late:
+    """A repository whose first listing was made just before a backup got its manifest."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._listings = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._repository, name)
+
+    def list(self, prefix: str = "") -> object:
+        self._listings += 1
+        found = self._repository.list(prefix)
+        return found if self._listings > 1 else (e for e in found if not e.path.endswith("manifest.json"))
+
+
+def test_sweep_looks_again_before_it_deletes(local: Repository) -> None:
+    store(local)
+    later = datetime.now(UTC) + 3 * NIGHT
+    assert records.sweep(Late(local), installation="test", now=later) == []  # type: ignore[arg-type]
+    assert one(local).is_good
+
+
 # -- versions, delete markers and locks --------------------------------------------------------------------
 
 

@@ -76,6 +76,8 @@ def test_weeks_are_iso_weeks_across_the_year() -> None:
 def test_within_counts_from_the_newest_backup() -> None:
     after_an_outage = [at("0901"), at("0830"), at("0801")]
     assert ids(choose(*after_an_outage, within="7d")) == ["0901", "0830"]
+    assert ids(choose(*after_an_outage, within="2d")) == ["0901", "0830"]
+    assert ids(choose(*after_an_outage, within="47h")) == ["0901"]
 
 
 def test_age_alone_never_leaves_nothing() -> None:
