@@ -88,7 +88,8 @@ def plan(ground: Ground, job: Job, server: ServerConfig | None) -> Iterator[Acti
     with Scratch(ground.config, run.id) as scratch:
         watch = Watch(timeout=None, idle_timeout=None, clock=ground.clock, stop=ground.stop, beat=lambda _p: None)
         context = _context(ground, job, server, run, watch, scratch, journal, lambda _finding: None, dry_run=True)
-        yield from ground.tasks[job.task].plan(context)
+        for action in ground.tasks[job.task].plan(context):
+            yield replace(action, commands=tuple(map(logs.redact, action.commands)))
 
 
 def work(ground: Ground, job: Job, server: ServerConfig | None, *, slot: str | None = None) -> Report:
@@ -141,17 +142,19 @@ def _attempt(
 
 @dataclass(slots=True)
 class _Page:
-    """Steps and findings of one attempt, kept here and written to the history."""
+    """Steps and findings of one attempt, kept here without secrets and written to the history."""
 
     journal: Journal
     steps: list[Step] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def step(self, step: Step) -> None:
+        step = replace(step, result=replace(step.result, note=logs.redact(step.result.note)))
         self.steps.append(step)
         self.journal.step(step)
 
     def finding(self, finding: Finding) -> None:
+        finding = replace(finding, message=logs.redact(finding.message))
         self.findings.append(finding)
         self.journal.finding(finding)
 
@@ -297,7 +300,7 @@ def _summary(steps: Sequence[Step]) -> str:
 def _error(steps: Sequence[Step], ended: MaintError | None) -> tuple[str | None, str | None]:
     """Return what to tell first, and its hint."""
     if ended is not None:
-        return str(ended), ended.hint
+        return logs.redact(str(ended)), ended.hint
     failed = [step for step in steps if step.result.outcome is StepOutcome.FAILED]
     if not failed:
         return None, None

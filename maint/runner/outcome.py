@@ -13,18 +13,24 @@ def outcome_of(steps: Sequence[Step], findings: Iterable[Finding], ended: MaintE
     """Return the worst of all that happened; see `WORST_FIRST`."""
     findings = list(findings)
     became = {step.result.outcome for step in steps}
-    worked = bool(became & {StepOutcome.DONE, StepOutcome.NO_EFFECT})
     candidates = {
         _of_the_end(ended),
         Outcome.FAILED if StepOutcome.FAILED in became else Outcome.SUCCEEDED,
         Outcome.STOPPED if StepOutcome.NOT_REACHED in became and ended is None else Outcome.SUCCEEDED,
     }
-    busy = any(finding.check == BUSY for finding in findings)
-    if busy and not worked:
+    if _only_met_busy(steps, findings):
         candidates.add(Outcome.SKIPPED)
     elif any(finding.severity >= Severity.WARNING for finding in findings):
         candidates.add(Outcome.WARNED)
     return next(outcome for outcome in WORST_FIRST if outcome in candidates)
+
+
+def _only_met_busy(steps: Iterable[Step], findings: Iterable[Finding]) -> bool:
+    """Tell whether all of what somebody else was at work on was skipped; what only clears up does not count."""
+    busy = {finding.object for finding in findings if finding.check == BUSY}
+    verbs = {step.action.verb for step in steps if step.action.object in busy}
+    worked = (StepOutcome.DONE, StepOutcome.NO_EFFECT)
+    return bool(busy) and not any(step.action.verb in verbs and step.result.outcome in worked for step in steps)
 
 
 def _of_the_end(ended: MaintError | None) -> Outcome:
