@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from maint.backups.manifest import File, Manifest
+from maint.backups.manifest import DatabaseManifest, File
 from maint.backups.paths import Place
 from maint.backups.unpack import Chunks, Unreadable, unpack
 from maint.clock import Stop
@@ -26,7 +26,7 @@ class Backup:
 
     repository: Repository
     place: Place
-    manifest: Manifest
+    manifest: DatabaseManifest
     identity: Path | None
 
 
