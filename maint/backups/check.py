@@ -3,15 +3,17 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from maint.backups import inventory
+from maint.backups.files.comparison import Comparison
 from maint.backups.inventory import Backup
-from maint.backups.manifest import File, Manifest
+from maint.backups.manifest import DatabaseManifest, Dump, File, FilesManifest
 from maint.backups.paths import MANIFEST
-from maint.backups.readthrough import reader_of
+from maint.backups.readthrough import ReadThrough, reader_of
 from maint.backups.records import Proof
 from maint.backups.unpack import Chunks, NoKey, Unreadable, unpack
 from maint.clock import Clock, Stop
@@ -39,9 +41,10 @@ class _Look:
     repository: Repository
     backup: Backup
     tools: Tools
-    manifest: Manifest
+    manifest: DatabaseManifest | FilesManifest
     done: int = 0  #: bytes
     compared: list[str] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)  #: files that were read
     damage: list[str] = field(default_factory=list)  #: by file
     unreadable: str | None = None  #: what is wrong with the dump although every file is as it was stored
 
@@ -57,7 +60,7 @@ def check(repository: Repository, backup: Backup, *, identity: Path | None, tool
     if isinstance(look, _Look):
         _read_dump(look, identity)
         for file in look.manifest.files:
-            if file.name not in look.manifest.dump.volumes:
+            if file.name not in look.seen:
                 _drain(_verified(look, file))
         look.compared.insert(0, f"size and SHA-256 of {len(look.manifest.files)} files, {look.done} bytes")
         compared = tuple(look.compared)
@@ -91,6 +94,7 @@ class _Differs(Exception):
 
 def _verified(look: _Look, file: File) -> Iterator[bytes]:
     """Yield the bytes of one file; note the damage if they are not those that were stored."""
+    look.seen.add(file.name)
     digest, size = hashlib.sha256(), 0
     try:
         with look.repository.open(look.backup.place / file.name, version=file.version) as reader:
@@ -134,28 +138,55 @@ class _Volumes:
 
 
 def _read_dump(look: _Look, identity: Path | None) -> None:
-    """Send the dump through age, zstd and its reader; whatever is left unread after damage is only compared."""
+    """Send the dump through age, zstd and its reader."""
+    with _reader(look, identity) as reader:
+
+        def unpacked(chunks: Iterator[bytes]) -> None:
+            unpack(Chunks(chunks), look.manifest, identity, reader.feed)
+            look.compared += ["decrypted"] if look.manifest.encrypted else []
+            look.compared.append(reader.finish())
+
+        _read_stream(look, look.manifest.dump, unpacked)
+
+
+@contextmanager
+def _reader(look: _Look, identity: Path | None) -> Iterator[ReadThrough]:
+    """Lend what reads the dump; of files that compares each with the list beside it, which is read first."""
+    if isinstance(look.manifest, DatabaseManifest):
+        with reader_of(look.manifest, stop=look.tools.stop, log=look.tools.log) as reader:
+            yield reader
+        return
+    listing = look.manifest.tree.listing
+    with TemporaryFile() as spool:
+
+        def spooled(chunks: Iterator[bytes]) -> None:
+            unpack(Chunks(chunks), look.manifest, identity, spool.write, stream=listing)
+
+        _read_stream(look, listing, spooled)
+        spool.seek(0)
+        with Comparison(spool) as comparison:
+            yield comparison
+
+
+def _read_stream(look: _Look, dump: Dump, work: Callable[[Iterator[bytes]], None]) -> None:
+    """Let `work` read the volumes of a stream; whatever is left unread after damage is only compared."""
     files = {file.name: file for file in look.manifest.files}
-    volumes = _Volumes(look, [files[name] for name in look.manifest.dump.volumes if name in files])
-    if lost := [name for name in look.manifest.dump.volumes if name not in files]:
+    volumes = _Volumes(look, [files[name] for name in dump.volumes if name in files])
+    if lost := [name for name in dump.volumes if name not in files]:
         look.damage.append(f"{MANIFEST}: does not list {lost[0]}")
     else:
-        stream = iter(volumes)
+        chunks = iter(volumes)
         with suppress(_Differs):
-            _unpack(look, stream, identity)
-            _drain(stream)
+            _told(look, work, chunks)
+            _drain(chunks)
     for file in volumes.left:
         _drain(_verified(look, file))
 
 
-def _unpack(look: _Look, stream: Iterator[bytes], identity: Path | None) -> None:
-    with reader_of(look.manifest, stop=look.tools.stop, log=look.tools.log) as reader:
-        try:
-            unpack(Chunks(stream), look.manifest, identity, reader.feed)
-            if look.manifest.encrypted:
-                look.compared.append("decrypted")
-            look.compared.append(reader.finish())
-        except NoKey as error:
-            look.compared.append(f"not decrypted: {error}")
-        except Unreadable as error:
-            look.unreadable = f"the dump {error}"
+def _told(look: _Look, work: Callable[[Iterator[bytes]], None], chunks: Iterator[bytes]) -> None:
+    try:
+        work(chunks)
+    except NoKey as error:
+        look.compared[:] = [f"not decrypted: {error}"]
+    except Unreadable as error:
+        look.unreadable = look.unreadable or f"the dump {error}"

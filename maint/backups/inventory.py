@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 from maint.backups import records
-from maint.backups.manifest import Manifest
-from maint.backups.paths import MANIFEST, PIN, STARTED, Place, parse
+from maint.backups.manifest import DatabaseManifest, FilesManifest
+from maint.backups.paths import FILES, MANIFEST, PIN, STARTED, Place, parse
 from maint.backups.reading import Cache, read_all
 from maint.backups.retention import Candidate, Group
 from maint.backups.summary import Summary
@@ -125,7 +125,7 @@ def load(repositories: Iterable[Repository], *, cache: Cache | None = None, pref
     )
 
 
-def fresh(repository: Repository, backup: Backup) -> Manifest:
+def fresh(repository: Repository, backup: Backup) -> DatabaseManifest | FilesManifest:
     """Read the manifest again: before deleting or restoring only the repository is believed.
 
     Raises `NotFound` if it is gone, `Damaged` if it is not what it was.
@@ -156,12 +156,13 @@ def rivals(backups: Iterable[Backup]) -> list[Finding]:
 
 
 def _rivalry(repository: str, server: str, pair: Sequence[Backup]) -> Finding:
+    what = "files" if server == FILES else f"server {server}"
     names = " and ".join(sorted(f"{b.summary.installation} (on {b.summary.host})" for b in pair))
     return Finding(
         check="backup.installations",
         severity=Severity.WARNING,
         object=f"repository {repository}",
-        message=f"two installations write backups of server {server} to {repository}: {names}",
+        message=f"two installations write backups of {what} to {repository}: {names}",
         fix=f"give each a repository or a prefix of its own: url in [repository.{repository}]",
     )
 

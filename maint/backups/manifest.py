@@ -1,9 +1,9 @@
 """The manifest: written last, never changed; a backup exists if and only if it does."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from maint.errors import Damaged
 
@@ -73,10 +73,11 @@ class Contents(_Part):
 
 
 class Dump(_Part):
-    """The stream of the dump: ``cat volumes | [age -d] | [zstd -d]`` gives what pg_dump wrote.
+    """A stream: ``cat volumes | [age -d] | [zstd -d]`` gives what was read of its source.
 
-    Custom format: its archive. Directory format: a tar of its folder, whose files pg_dump compressed itself.
-    The zstd frame carries a checksum of the raw stream; a SHA-256 of it would cost 5 % of the whole backup.
+    Of a database in custom format that is pg_dump's archive; in directory format a tar of its folder, whose files
+    pg_dump compressed itself. Of files it is a tar, too. The zstd frame carries a checksum of the raw stream; a
+    SHA-256 of it would cost 5 % of the whole backup.
     """
 
     volumes: tuple[str, ...]  #: names of files, in order
@@ -85,43 +86,76 @@ class Dump(_Part):
 
 
 class Manifest(_Part):
-    """One backup."""
+    """One backup: what is said of every kind."""
 
     maint: Literal[1] = 1  #: format of this file
-    kind: Literal["database"] = "database"
+    kind: str
     id: str
     installation: str
     host: str
     job: str
     run_id: int
     slot: str
-    server: str
-    database: str
-    created_at: datetime  #: the instant of the snapshot, UTC
+    server: str  #: "-" of files
+    database: str  #: of files: the name of the job
+    created_at: datetime  #: the instant of the snapshot, UTC; of files: when reading them began
     finished_at: datetime
-    format: Literal["custom", "directory"]
+    format: str
     compression: str  #: of the stream: "zstd:3" | "none"
     encrypted: bool
     recipients: tuple[str, ...] = ()  #: age public keys
     files: tuple[File, ...]  #: everything but the manifest itself
     size_bytes: int  #: of all files
     dump: Dump
-    source: Source
-    contents: Contents
-    lacks: tuple[str, ...] = ()  #: what a dump by this role leaves out
+    lacks: tuple[str, ...] = ()  #: what it leaves out although it is there
     tools: dict[str, str]  #: program -> version
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1, by_alias=True).encode()
 
 
-def read(data: bytes, *, where: str) -> Manifest:
+class DatabaseManifest(Manifest):
+    """A dump of one database."""
+
+    kind: Literal["database"] = "database"
+    format: Literal["custom", "directory"]
+    source: Source
+    contents: Contents
+
+
+class Tree(_Part):
+    """What a backup of files was asked for, and what it holds; each file stands in its list."""
+
+    paths: tuple[str, ...]  #: as configured
+    exclude: tuple[str, ...] = ()
+    files: int
+    folders: int
+    links: int
+    bytes: int  #: of all files together
+    #: as `dump`: one JSON object a line, in the order of the tar; paths as `maint.backups.files.member` writes them
+    listing: Dump
+
+
+class FilesManifest(Manifest):
+    """A tar of files."""
+
+    kind: Literal["files"] = "files"
+    format: Literal["tar"] = "tar"
+    tree: Tree
+
+
+_ANY: TypeAdapter[DatabaseManifest | FilesManifest] = TypeAdapter(
+    Annotated[DatabaseManifest | FilesManifest, Field(discriminator="kind")]
+)
+
+
+def read(data: bytes, *, where: str) -> DatabaseManifest | FilesManifest:
     """Parse a manifest. Raises `Damaged` for anything that is not one; `where` names it in the message."""
     try:
-        return Manifest.model_validate_json(data)
+        return _ANY.validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "whole file"
+        place = ".".join(str(part) for part in first["loc"][1:]) or "whole file"  # the first is the kind
         raise Damaged(
             f"{where} is not a manifest this maint understands ({place}: {first['msg']})",
             hint="it was edited, cut, or written by a newer maint",

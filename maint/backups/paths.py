@@ -12,6 +12,8 @@ MANIFEST = "manifest.json"
 STARTED = "started.json"
 PIN = "pin"
 PROOF = "proof"
+#: stands for the server in backups of files: no server can be called so
+FILES = "-"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 

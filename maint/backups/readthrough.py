@@ -8,10 +8,10 @@ import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from maint import programs
-from maint.backups.manifest import Manifest
+from maint.backups.manifest import DatabaseManifest
 from maint.backups.unpack import Unreadable
 from maint.clock import Stop
 from maint.errors import ProgramFailed, ProgramMissing
@@ -37,10 +37,10 @@ class ReadThrough(Protocol):
     ) -> None: ...
 
 
-def reader_of(manifest: Manifest, *, stop: Stop, log: logging.Logger) -> ReadThrough:
+def reader_of(manifest: DatabaseManifest, *, stop: Stop, log: logging.Logger) -> ReadThrough:
     """Return what reads a dump of this format."""
     if manifest.format == "directory":
-        return _Tar()
+        return _Folder()
     try:
         version = manifest.tools.get("pg_dump") or manifest.source.server_version
         path, found = programs.find("pg_restore", major=int(version.split(".")[0].split()[0]))
@@ -68,7 +68,7 @@ class _Nothing:
         """Have nothing to close."""
 
 
-class _Piped:
+class Piped:
     """Writes into a pipe; a reader that has gone away takes the rest unseen, and says why in `finish`."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class _Piped:
         self._resources.close()
 
 
-class _PgRestore(_Piped):
+class _PgRestore(Piped):
     """pg_restore writes the whole dump as SQL into /dev/null: no server is needed (--list would miss a cut)."""
 
     def __init__(self, path: Path, version: str, stop: Stop, log: logging.Logger) -> None:
@@ -131,11 +131,15 @@ class _PgRestore(_Piped):
         return f"read whole by pg_restore {self._version}"
 
 
-class _Tar(_Piped):
-    """A thread reads the tar of pg_dump's folder through."""
+class TarThrough(Piped):
+    """A thread reads a tar through."""
+
+    def look(self, stream: IO[bytes], /) -> str:
+        """Read the tar; return what was looked at, in words. Raises `Unreadable`, or what reading raises."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
-        self._names: list[str] = []
+        self._told = ""
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._read, args=(self._open(),), daemon=True)
         self._thread.start()
@@ -146,9 +150,8 @@ class _Tar(_Piped):
     def _read(self, read_end: int) -> None:
         with os.fdopen(read_end, "rb") as stream:
             try:
-                with tarfile.open(fileobj=stream, mode="r|") as tar:
-                    self._names.extend(member.name for member in tar)
-            except (tarfile.TarError, OSError, EOFError) as error:
+                self._told = self.look(stream)
+            except (Unreadable, tarfile.TarError, OSError, EOFError) as error:
                 self._error = error
             with suppress(OSError):
                 while stream.read(1 << 20):  # what follows the end of the tar
@@ -157,8 +160,19 @@ class _Tar(_Piped):
     def finish(self) -> str:
         self._close()
         self._thread.join()
+        if isinstance(self._error, Unreadable):
+            raise self._error
         if self._error is not None:
             raise Unreadable(f"cannot be read as a tar: {self._error}")
-        if "toc.dat" not in self._names:
+        return self._told
+
+
+class _Folder(TarThrough):
+    """The folder of pg_dump's directory format."""
+
+    def look(self, stream: IO[bytes], /) -> str:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            names = [member.name for member in tar]
+        if "toc.dat" not in names:
             raise Unreadable("holds no toc.dat")
-        return f"read whole as a tar of {len(self._names)} files"
+        return f"read whole as a tar of {len(names)} files"

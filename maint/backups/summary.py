@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from maint.backups.manifest import Manifest
+from maint.backups.manifest import DatabaseManifest, FilesManifest
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The manifest without what is in the database."""
+    """The manifest without what is in the database, or the names of the files."""
 
     kind: str
     id: str
@@ -26,20 +26,22 @@ class Summary:
     encrypted: bool
     size_bytes: int  #: stored, all files together
     raw_bytes: int  #: before compression
-    tables: int
-    rows: int
-    server_version: str
-    files: tuple[tuple[str, int, str | None], ...]  #: name, bytes, version
+    tables: int | None  #: of a database
+    rows: int | None
+    server_version: str | None
+    file_count: int | None  #: of files: how many there are, folders and links apart
+    files: tuple[tuple[str, int, str | None], ...]  #: objects of the backup: name, bytes, version
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        same = {name: getattr(manifest, name) for name in _SAME}
+    def of(cls, manifest: DatabaseManifest | FilesManifest) -> Self:
+        database = manifest if isinstance(manifest, DatabaseManifest) else None
         return cls(
-            **same,
+            **{name: getattr(manifest, name) for name in _SAME},
             raw_bytes=manifest.dump.raw_bytes,
-            tables=len(manifest.contents.tables),
-            rows=manifest.contents.rows,
-            server_version=manifest.source.server_version,
+            tables=len(database.contents.tables) if database else None,
+            rows=database.contents.rows if database else None,
+            server_version=database.source.server_version if database else None,
+            file_count=manifest.tree.files if isinstance(manifest, FilesManifest) else None,
             files=tuple((file.name, file.size, file.version) for file in manifest.files),
         )
 

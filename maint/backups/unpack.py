@@ -7,7 +7,7 @@ from typing import IO, cast
 import zstandard
 
 from maint.backups import crypt
-from maint.backups.manifest import Manifest
+from maint.backups.manifest import Dump, Manifest
 
 _PIECE = 1 << 20
 
@@ -45,13 +45,20 @@ class Chunks:
         return data
 
 
-def unpack(chunks: Chunks, manifest: Manifest, identity: Path | None, take: Callable[[bytes], None]) -> None:
-    """Give the raw stream to `take`, piece by piece.
+def unpack(
+    chunks: Chunks,
+    manifest: Manifest,
+    identity: Path | None,
+    take: Callable[[bytes], object],
+    *,
+    stream: Dump | None = None,
+) -> None:
+    """Give the raw stream to `take`, piece by piece: the dump, or another `stream` of the same backup.
 
     Raises `NoKey`; `Unreadable` where age, zstd's own checksum or the recorded size does not hold; and whatever
     the chunks or `take` raise.
     """
-    unpacked = _Unpacked(manifest, take)
+    unpacked = _Unpacked(manifest.compression, stream or manifest.dump, take)
     if manifest.encrypted:
         _decrypt(chunks, identity, unpacked)
     else:
@@ -63,12 +70,12 @@ def unpack(chunks: Chunks, manifest: Manifest, identity: Path | None, take: Call
 class _Unpacked:
     """Takes the compressed stream, gives the raw one."""
 
-    def __init__(self, manifest: Manifest, take: Callable[[bytes], None]) -> None:
-        self._manifest = manifest
+    def __init__(self, compression: str, stream: Dump, take: Callable[[bytes], object]) -> None:
+        self._stream = stream
         self._give = take
         self._raw = 0
         self._target: _Raw | zstandard.ZstdDecompressionWriter = _Raw(self._take)
-        if manifest.compression.startswith("zstd"):
+        if compression.startswith("zstd"):
             # in pieces: a mebibyte of nothing but spaces unpacks to a gibibyte
             raw = cast("IO[bytes]", self._target)
             self._target = zstandard.ZstdDecompressor().stream_writer(raw, write_size=_PIECE)
@@ -86,14 +93,14 @@ class _Unpacked:
 
     def finish(self) -> None:
         """The stream has ended: was that its end?"""
-        if self._raw != self._manifest.dump.raw_bytes:
-            raise Unreadable(f"unpacks to {self._raw} bytes, the manifest says {self._manifest.dump.raw_bytes}")
+        if self._raw != self._stream.raw_bytes:
+            raise Unreadable(f"unpacks to {self._raw} bytes, the manifest says {self._stream.raw_bytes}")
 
 
 class _Raw:
     """A file that hands on what is written to it."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[bytes], object]) -> None:
         self._take = take
 
     def write(self, data: bytes) -> int:

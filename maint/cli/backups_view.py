@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from maint.backups.inventory import Backup, Inventory, rivals
-from maint.backups.manifest import Manifest
+from maint.backups.manifest import DatabaseManifest, FilesManifest, Manifest
 from maint.cli.output import age, duration, local, printable, size, table
 from maint.cli.stock import by_place
 from maint.config.model import Objectives
@@ -65,6 +65,7 @@ def row(backup: Backup, gone_since: datetime | None) -> dict[str, Any]:
         "encrypted": of.encrypted,
         "tables": of.tables,
         "rows": of.rows,
+        "files": of.file_count,
         "server_version": of.server_version,
         "installation": of.installation,
         "job": of.job,
@@ -144,6 +145,7 @@ def _remarks(backup: Backup, view: View, newest: Mapping[tuple[str, str], Backup
 def _objectives(backups: Sequence[Backup], view: View) -> Iterator[str]:
     """Compare the age of the newest good backups with the promise; the oldest of them decides."""
     rpo = view.objectives.rpo
+    backups = [backup for backup in backups if backup.summary.kind == "database"]
     newest = newest_of(backups)
     living = {key for key, backup in newest.items() if view.gone_since(backup, newest) is None}
     if rpo is None or not living:
@@ -170,30 +172,31 @@ def _leftovers(found: Inventory, view: View) -> Iterator[str]:
         yield f"not maint's: {objects} in {foreign.repository} ({size(foreign.size_bytes)}), as {foreign.example}"
 
 
-def page(copies: Sequence[Backup], manifest: Manifest, urls: Mapping[str, str], view: View) -> Iterator[str]:
+def page(
+    copies: Sequence[Backup], manifest: DatabaseManifest | FilesManifest, urls: Mapping[str, str], view: View
+) -> Iterator[str]:
     """Yield the screen of ``maint backups show``."""
-    source, first = manifest.source, copies[0]
+    first = copies[0]
+    held = _of_files(manifest) if isinstance(manifest, FilesManifest) else _of_database(manifest)
+    where = "" if isinstance(manifest, FilesManifest) else f" on {manifest.server}"
     taken = f"{local(manifest.created_at, view.zone)}, {age(manifest.created_at, view.now)} ago"
-    yield f"{manifest.id} · {printable(manifest.database)} on {manifest.server} · {taken}"
+    yield f"{manifest.id} · {printable(manifest.database)}{where} · {taken}"
     details = [
         (
             "made",
             _made(manifest),
         ),
-        ("contains", _contents(manifest)),
-        (
-            "source",
-            f"PostgreSQL {source.server_version}, {size(source.size_bytes)}, {source.encoding}, {source.collate}",
-        ),
+        *held,
         ("stored", _stored(manifest)),
         *((("lacks", ", ".join(manifest.lacks)),) if manifest.lacks else ()),
         *((("pinned", first.pinned or "without a reason"),) if first.pinned is not None else ()),
         *((copy.repository, _copy(copy, urls[copy.repository], view)) for copy in copies),
     ]
     yield from (f" {line}" for line in table(details).splitlines())
-    for one in manifest.contents.tables:
-        if one.rows is None:
-            yield printable(f" not counted: {one.schema_}.{one.name}: {one.why}")
+    if isinstance(manifest, DatabaseManifest):
+        for one in manifest.contents.tables:
+            if one.rows is None:
+                yield printable(f" not counted: {one.schema_}.{one.name}: {one.why}")
     yield f"To restore it by hand: {urls[first.repository]}RESTORE.md"
 
 
@@ -202,7 +205,20 @@ def _made(manifest: Manifest) -> str:
     return f"by run {manifest.run_id} of {manifest.job} on {manifest.host} ({manifest.installation}), in {took}"
 
 
-def _contents(manifest: Manifest) -> str:
+def _of_database(manifest: DatabaseManifest) -> Iterator[tuple[str, str]]:
+    source = manifest.source
+    yield "contains", _contents(manifest)
+    database = f"{size(source.size_bytes)}, {source.encoding}, {source.collate}"
+    yield "source", f"PostgreSQL {source.server_version}, {database}"
+
+
+def _of_files(manifest: FilesManifest) -> Iterator[tuple[str, str]]:
+    tree = manifest.tree
+    yield "contains", f"{tree.files:,} files ({size(tree.bytes)}), {tree.folders:,} folders, {tree.links:,} links"
+    yield "source", printable(", ".join(tree.paths))
+
+
+def _contents(manifest: DatabaseManifest) -> str:
     contents = manifest.contents
     large = f", {contents.large_objects:,} large objects" if contents.large_objects else ""
     return f"{len(contents.tables)} tables, {contents.rows:,} rows counted{large}"

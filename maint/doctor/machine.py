@@ -2,16 +2,17 @@
 
 import os
 import pwd
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from maint.backups.telling import STORED_BYTES
 from maint.clock import Clock
 from maint.config.model import Config
 from maint.doctor.lines import fail, ok, warn
 from maint.errors import HistoryError
 from maint.history import History
 from maint.task import Check
-from maint.tasks.backup.dumping import STORED_BYTES
 
 #: what doctor leaves in the history, so that writing it was tried
 _SEEN = "doctor.seen"
@@ -34,12 +35,16 @@ def _configuration(config: Config) -> Iterator[Check]:
             continue
         mode = file.stat().st_mode & 0o777
         if mode & 0o002:
-            yield fail("configuration", f"{file} can be changed by everybody (mode {mode:o})", f"chmod o-w {file}")
+            yield fail(
+                "configuration",
+                f"{file} can be changed by everybody (mode {mode:o})",
+                f"chmod o-w {shlex.quote(str(file))}",
+            )
         if mode & 0o004 and file.is_file() and _holds_secret(file, config):
             yield warn(
                 "configuration",
                 f"{file} holds a secret and can be read by everybody (mode {mode:o})",
-                f"chmod o-rwx {file}",
+                f"chmod o-rwx {shlex.quote(str(file))}",
             )
 
 
@@ -55,9 +60,15 @@ def _password_files(config: Config) -> Iterator[Check]:
         if file is None:
             continue
         if not os.access(file, os.R_OK):
-            yield fail(f"server {server.name}", f"password_file {file} cannot be read", f"ls -l {file}")
+            yield fail(
+                f"server {server.name}", f"password_file {file} cannot be read", f"ls -l {shlex.quote(str(file))}"
+            )
         elif file.stat().st_mode & 0o077:  # https://www.postgresql.org/docs/current/libpq-pgpass.html
-            yield fail(f"server {server.name}", f"libpq ignores {file}: others can read it", f"chmod 600 {file}")
+            yield fail(
+                f"server {server.name}",
+                f"libpq ignores {file}: others can read it",
+                f"chmod 600 {shlex.quote(str(file))}",
+            )
 
 
 def history(config: Config, clock: Clock) -> Iterator[Check]:
@@ -90,7 +101,9 @@ def _can_be_made(config: Config) -> Check:
     if os.access(existing, os.W_OK | os.X_OK):
         return ok("history", f"none yet: the first run makes it (state_dir {config.state_dir})")
     user = pwd.getpwuid(os.geteuid()).pw_name
-    fix = f"install -d -m 700 -o {user} {config.state_dir}   # as root; or set state_dir in maint.toml"
+    fix = (
+        f"install -d -m 700 -o {user} {shlex.quote(str(config.state_dir))}   # as root; or set state_dir in maint.toml"
+    )
     return fail("history", f"state_dir {config.state_dir} cannot be made by {user}", fix)
 
 

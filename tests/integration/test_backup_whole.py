@@ -86,6 +86,7 @@ def test_files_are_private_and_as_the_manifest_says(database: Database, configur
     made, folder = manifest(maint), folder_of(maint)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sizes.pop("manifest.json")
+    assert sizes.pop("started.json")
     assert sizes == {file.name: file.size for file in made.files}
     assert made.size_bytes == sum(sizes.values())
     modes = {path.stat().st_mode & 0o777 for path in maint.repository.rglob("*")}

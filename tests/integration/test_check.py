@@ -264,14 +264,14 @@ def test_stored_as_it_was_but_not_encrypted(local: Repository, archive: bytes, k
 def test_a_gibibyte_of_nothing_is_unpacked_in_pieces(local: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 MiB of zeros are one chunk when compressed."""
     largest = 0
-    feed = readthrough._Piped.feed
+    feed = readthrough.Piped.feed
 
     def measured(self: Any, data: bytes) -> None:
         nonlocal largest
         largest = max(largest, len(data))
         feed(self, data)
 
-    monkeypatch.setattr(readthrough._Piped, "feed", measured)
+    monkeypatch.setattr(readthrough.Piped, "feed", measured)
     place = store(local, raw=bytes(200 * MIB), format="directory")
     assert look(local, place).reason == "the dump holds no toc.dat"
     assert 0 < largest <= MIB

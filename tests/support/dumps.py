@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from maint.backups.manifest import Manifest
+from maint.backups.manifest import DatabaseManifest
 from maint.cluster import Cluster
 from maint.programs import Installation
 from support import postgres, wait_until
@@ -31,15 +31,15 @@ def backup_job(maint: Maint, options: str = "", **keys: Any) -> None:
     maint.job("backup", "\n".join([*lines, "[options]", options]))
 
 
-def manifests(maint: Maint, repository: Path | None = None) -> dict[str, Manifest]:
+def manifests(maint: Maint, repository: Path | None = None) -> dict[str, DatabaseManifest]:
     """Return the manifests in a repository by database; there is one each."""
     paths = sorted((repository or maint.repository).rglob("manifest.json"))
-    found = {one.database: one for one in (Manifest.model_validate_json(path.read_bytes()) for path in paths)}
+    found = {one.database: one for one in (DatabaseManifest.model_validate_json(path.read_bytes()) for path in paths)}
     assert len(found) == len(paths), paths
     return found
 
 
-def manifest(maint: Maint, repository: Path | None = None) -> Manifest:
+def manifest(maint: Maint, repository: Path | None = None) -> DatabaseManifest:
     """Return the only manifest in a repository."""
     (found,) = manifests(maint, repository).values()
     return found
@@ -56,7 +56,7 @@ def left_in(repository: Path) -> list[str]:
     return sorted(str(path.relative_to(repository)) for path in repository.rglob("*"))
 
 
-def counted(manifest: Manifest) -> Counts:
+def counted(manifest: DatabaseManifest) -> Counts:
     """Return the counts in a manifest; each table stands there once and was counted."""
     tables = manifest.contents.tables
     found = {(table.schema_, table.name): table.rows for table in tables}
@@ -161,9 +161,13 @@ class Gate:
         return cls._make(folder, installation, 'WAIT; exec "$REAL" "$@"')
 
     @classmethod
-    def middle(cls, folder: Path, installation: Installation) -> "Gate":
-        """It holds its locks and has written 200,000 bytes; it is the process that maint started, no child of it."""
-        return cls._make(folder, installation, 'exec "$REAL" "$@" > >(head -c 200000; WAIT; exec cat)')
+    def middle(cls, folder: Path, installation: Installation, only: str = "") -> "Gate":
+        """It holds its locks and has written 200,000 bytes; it is the process that maint started, no child of it.
+
+        With `only`, just the dump of that database waits.
+        """
+        free = f"""case "$*" in *"{only}"*) ;; *) exec "$REAL" "$@" ;; esac\n"""
+        return cls._make(folder, installation, free + 'exec "$REAL" "$@" > >(head -c 200000; WAIT; exec cat)')
 
     @classmethod
     def _make(cls, folder: Path, installation: Installation, script: str) -> "Gate":

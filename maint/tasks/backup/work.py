@@ -4,16 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from maint.backups import inventory
-from maint.backups.paths import server_prefix
-from maint.backups.standing import standing
-from maint.format import duration, size
-from maint.model import Action, Result, Step, StepOutcome
+from maint.backups import telling
+from maint.backups.stores import open_stores
+from maint.backups.upkeep import Upkeep
+from maint.model import Action, Finding, Result, Step
 from maint.postgres import connect
 from maint.task import Context
-from maint.tasks.backup import dumping, pruning
+from maint.tasks.backup import dumping
 from maint.tasks.backup.databases import closed, is_wanted, unmatched, why_not
-from maint.tasks.backup.options import Options, open_stores, server_of
+from maint.tasks.backup.options import Options, server_of
 
 
 def plan(context: Context[Options]) -> Iterator[Action]:
@@ -23,52 +22,41 @@ def plan(context: Context[Options]) -> Iterator[Action]:
     with connect(server, application_name=context.application_name, stop=context.stop) as connection:
         rows = connection.query("list_databases")
         facts = dumping.facts_of(context, connection)
-    context.state.update(facts=facts, stores=stores)
+    upkeep = Upkeep(
+        stores, context.installation, context.job, context.options, server.name, context.clock, context.history
+    )
+    context.state.update(facts=facts, upkeep=upkeep)
     chosen = [row for row in rows if is_wanted(row, server)]
     for finding in chain(unmatched(server, rows, chosen), closed(server, chosen)):
         context.report(finding)
-    yield from pruning.clearing(context, stores)
+    yield from upkeep.clearing()
     for row in chosen:
         yield dumping.action_of(context, row, facts)
-    yield from pruning.plan(context, stores, [row.name for row in chosen if why_not(row) is None])
-
-
-_ACTS = {"backup": dumping.back_up, "delete": pruning.delete, "clear": pruning.clear}
+    for found in upkeep.deletions([row.name for row in chosen if why_not(row) is None]):
+        if isinstance(found, Finding):
+            context.report(found)
+        else:
+            yield found
 
 
 def act(context: Context[Options], action: Action) -> Result:
     """Do one action."""
-    return _ACTS[action.verb](context, action)
+    upkeep: Upkeep = context.state["upkeep"]
+    if action.verb == "backup":
+        return dumping.back_up(context, action)
+    return upkeep.clear(action) if action.verb == "clear" else upkeep.delete(action)
 
 
 def conclude(context: Context[Options], steps: Sequence[Step]) -> str:
     """Sum up: ``2 databases, 2.9 GB -> 0.8 GB in 0:31``."""
-    backups = [step for step in steps if step.action.verb == "backup"]
-    done = [step for step in backups if step.result.outcome is StepOutcome.DONE]
-    made = [next(iter(one.manifests.values())) for one in context.state.get("made", [])]
-    raw, stored = sum(m.dump.raw_bytes for m in made), sum(m.size_bytes for m in made)
-    of = f" of {len(backups)}" if len(done) != len(backups) else ""
-    deleted = sum(step.action.verb == "delete" and step.result.outcome is StepOutcome.DONE for step in steps)
-    seconds = sum(step.seconds for step in done)
-    text = f"{len(done)}{of} {'database' if len(backups) == 1 else 'databases'}, {size(raw)} -> {size(stored)}"
-    return f"{text} in {duration(seconds)}" + (f", {deleted} old backups deleted" if deleted else "")
+    backups = sum(step.action.verb == "backup" for step in steps)
+    done = len(telling.done(steps, "backup"))
+    of = f" of {backups}" if done != backups else ""
+    upkeep: Upkeep | None = context.state.get("upkeep")
+    what = f"{done}{of} {'database' if backups == 1 else 'databases'}"
+    return telling.summary(what, upkeep.made if upkeep else (), steps)
 
 
 def outputs(context: Context[Options], steps: Sequence[Step]) -> Mapping[str, Any]:
     """Name the backups that were made; where one failed, say what there is still."""
-    failed = [s.action.object for s in steps if s.action.verb == "backup" and s.result.outcome in _WITHOUT_BACKUP]
-    made = [one.id for one in context.state.get("made", [])]
-    return {"backups": made, "still_good": list(_still_good(context, failed)) if failed else []}
-
-
-_WITHOUT_BACKUP = (StepOutcome.FAILED, StepOutcome.NOT_REACHED)
-
-
-def _still_good(context: Context[Options], databases: Sequence[str]) -> Iterator[str]:
-    repositories = [repository for repository, _ in context.state["stores"]]
-    server = server_of(context).name
-    found = inventory.load(repositories, cache=context.history, prefix=server_prefix(server))
-    for database in databases:
-        yield standing(database, found.backups, context.clock.now())
-    for name, error in found.unavailable.items():
-        yield f"The repository {name} could not be asked: {error}"
+    return telling.outputs(context.state.get("upkeep"), steps)
