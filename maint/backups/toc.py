@@ -39,8 +39,17 @@ def parse(listing: str) -> Contents:
 
 
 def list_command(pg_restore: Path, archive: Path | None = None) -> Command:
-    """Return the command that prints the contents of `archive`, or of what it reads."""
+    """Return the command that prints the contents of `archive`, a folder, or of what it reads."""
+    if archive is not None and not (archive / "toc.dat").is_file():
+        raise _no_archive("nothing at all")
     return Command((str(pg_restore), "--list", *([str(archive)] if archive else [])))
+
+
+def _no_archive(what: str) -> BackupError:
+    return BackupError(
+        f"pg_dump wrote no archive: {what}",
+        hint="is bin_dir's pg_dump really pg_dump, or a wrapper that prints something?",
+    )
 
 
 class TocReader:
@@ -77,10 +86,7 @@ class TocReader:
         self.close()
         self._thread.join()
         if not self._head.startswith(MAGIC):
-            raise BackupError(
-                "pg_dump wrote no archive: " + ("nothing at all" if not self._head else "its head is not PGDMP"),
-                hint="is bin_dir's pg_dump really pg_dump, or a wrapper that prints something?",
-            )
+            raise _no_archive("nothing at all" if not self._head else "its head is not PGDMP")
         if self._error:
             raise BackupError(f"the archive cannot be read: {self._error}") from self._error
         return parse(b"".join(self._listing).decode(errors="replace"))
