@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pyrage
 import pytest
+from support import wait_until
 from support.dumps import (
+    BIG,
+    Gate,
     backup_job,
     counted,
     counts,
@@ -20,6 +24,9 @@ from support.dumps import (
 )
 from support.maint import Maint
 from support.postgres import Database
+
+from maint.cluster import Cluster
+from maint.repository.directory import DirectoryRepository
 
 MakeDatabase = Callable[..., Database]
 Configured = Callable[..., Maint]
@@ -252,6 +259,58 @@ def test_one_dump_feeds_a_plain_and_an_encrypted_repository(
     assert counts(restore(folder_of(maint, tmp_path / "safe"), database, str(key))) == before
 
 
+@FORMATS
+def test_a_dump_in_several_volumes(
+    database: Database, configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    database.execute("CREATE TABLE noise AS SELECT i, md5(i::text) FROM generate_series(1, 40000) AS i")
+    monkeypatch.setattr(DirectoryRepository, "max_object_bytes", 200_000)  # of S3: max_parts * part_size
+    key = pyrage.x25519.Identity.generate()
+    maint = configured(database)
+    maint.add(f'[repository.safe]\nurl = "file://{tmp_path}/safe"\nencrypt_to = ["{key.to_public()}"]\n')
+    backup_job(maint, f'format = "{format_}"')
+    before = counts(database)
+    assert maint("run", "backup").code == 0
+    for repository in (maint.repository, tmp_path / "safe"):
+        made = manifest(maint, repository)
+        sizes = {file.name: file.size for file in made.files if file.name in made.dump.volumes}
+        assert len(sizes) >= 3
+        assert list(sizes) == [f"dump.{number:03}" for number in range(len(sizes))]
+        assert {*sizes.values()} - {sizes[made.dump.volumes[-1]]} == {200_000}
+        assert made.dump.stored_bytes == sum(sizes.values())
+        assert counts(restore(folder_of(maint, repository), database, str(key))) == before
+
+
+def test_a_password_reaches_pg_dump_and_nobody_else(
+    own_cluster: Callable[..., Cluster], configured: Configured, tmp_path: Path
+) -> None:
+    cluster = own_cluster(tcp=True)
+    database = Database(cluster, "postgres")
+    database.execute(BIG)
+    gate = Gate.middle(tmp_path / "gate", cluster.installation)
+    maint = configured(database, server=gate.line)
+    maint.write(maint.config.read_text().replace(json.dumps(cluster.dsn()), json.dumps(cluster.tcp_dsn())))
+    backup_job(maint)
+    child = maint.start("run", "backup", "--json")
+    gate.wait()
+    seen = [line for path in Path("/proc").glob("[0-9]*/cmdline") if (line := _read(path))]
+    assert any(b"pg_dump" in line for line in seen)
+    assert not any(cluster.password.encode() in line for line in seen)
+    gate.open()
+    answer = child.wait()
+    assert answer.code == 0, answer
+    files = [path for folder in (maint.state, maint.repository) for path in folder.rglob("*") if path.is_file()]
+    for text in (answer.out, answer.err, *(path.read_bytes().decode(errors="replace") for path in files)):
+        assert cluster.password not in text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended in the meantime
+        return b""
+
+
 def test_several_databases_two_at_a_time(make_database: MakeDatabase, configured: Configured) -> None:
     made = [make_database() for _ in range(4)]
     for number, database in enumerate(made):
@@ -276,24 +335,24 @@ def test_patterns_choose_the_databases(make_database: MakeDatabase, configured: 
     assert set(manifests(maint)) == {"chosen_one"}
 
 
-def test_a_standby_is_a_source(standby: tuple, configured: Configured) -> None:
+def test_a_standby_is_a_source(standby: tuple[Cluster, Cluster], configured: Configured) -> None:
     primary, replica = standby
     expected = counts(Database(primary, "sample"))
     _wait_for_replay(Database(primary, "postgres"), Database(replica, "postgres"))
     maint = configured(Database(replica, "sample"))
-    backup_job(maint)
-    answer = maint("run", "backup")
-    assert answer.code == 0, answer.err
-    made = manifest(maint)
-    assert made.source.standby
     # unlogged tables cannot be read there, and pg_dump leaves their rows out
     expected.pop(("public", "scratch"))
-    assert counted(made) == expected
+    for format_ in ("custom", "directory"):
+        backup_job(maint, f'format = "{format_}"')
+        answer = maint("run", "backup")
+        assert answer.code == 0, answer.err
+        made = manifest(maint)
+        assert made.source.standby
+        assert counted(made) == expected
+        shutil.rmtree(maint.repository)
 
 
 def _wait_for_replay(primary: Database, replica: Database) -> None:
-    from support import wait_until
-
     position = primary.value("SELECT pg_current_wal_lsn()::text")
     wait_until(lambda: replica.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position), "the replica")
 
