@@ -39,8 +39,9 @@ class Scene:
         """Check what holds at any moment: what is listed is whole; return the ids, newest first."""
         return aftermath.ids(self.repository)
 
-    def check_after(self) -> list[str]:
+    def check_after(self, what: str) -> list[str]:
         """Check what holds as soon as a run has ended in an orderly way; return the ids."""
+        print(what)  # shown if this fails
         aftermath.nothing_half(self.repository)
         aftermath.nothing_on_disk(self.maint)
         aftermath.nothing_runs(self.maint, self.database)
@@ -58,7 +59,7 @@ class Scene:
         assert killed_at[0] == before[0] or killed_at[0] not in before, "the newest good one is gone"
         again = self.maint("run", "backup")
         assert again.code == 0, f"killed at {crossed[-1]}: {again.out}{again.err}"
-        after = self.check_after()
+        after = self.check_after(f"killed at {crossed[-1]}")
         assert after[0] not in killed_at, "the second run made none"
         assert len(after) == 1, "retention left more than keep asks for"
         self._check_history(runs_before, complete=len(set(killed_at) - set(before)) == 1)
@@ -78,7 +79,7 @@ class Scene:
         if len(crossed) < at:
             return False
         assert answer.code in (0, 5), f"Ctrl-C at {crossed[at - 1]}: {answer.code}\n{answer.out}{answer.err}"
-        after = self.check_after()
+        after = self.check_after(f"Ctrl-C at {crossed[at - 1]}")
         made = [id_ for id_ in after if id_ not in before]
         assert made or after == before
         assert after[: len(made)] == made

@@ -17,6 +17,7 @@ from maint.model import Run
 from maint.repository import Repository, open_repository
 from maint.repository.directory import DirectoryRepository
 from maint.repository.s3 import S3Repository
+from maint.repository.s3_sweep import unfinished
 from support import wait_until
 from support.maint import Maint
 from support.postgres import Database
@@ -76,9 +77,7 @@ def _invisible(repository: Repository) -> Iterator[str]:
     if isinstance(repository, S3Repository):
         bucket = repository.bucket
         client: Any = bucket.client
-        yield from (
-            f"upload of {one['Key']}" for one in client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", ())
-        )
+        yield from (f"upload of {one['Key']}" for one in unfinished(bucket))
         if repository.versioned:
             listed = client.list_object_versions(Bucket=bucket.name)
             seen = {entry.version for entry in repository.list()}
