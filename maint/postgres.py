@@ -11,6 +11,7 @@ from typing import Any, LiteralString, Self, cast
 import psycopg
 from psycopg import conninfo, errors, sql
 from psycopg.rows import namedtuple_row
+from pydantic import SecretStr
 
 from maint import shipped
 from maint.clock import Stop
@@ -213,6 +214,12 @@ def conninfo_of(server: ServerConfig, database: str | None = None, **extra: Any)
             f"server.{server.name}.dsn is not a libpq connection string: {_first_line(error)}",
             hint='write it as "host=… user=…", "service=…" or "postgresql://…"',
         ) from error
+
+
+def as_user(server: ServerConfig, user: str, password: str) -> ServerConfig:
+    """Return the same server as another role reaches it."""
+    dsn = conninfo.make_conninfo(server.dsn.get_secret_value(), user=user, password=password)
+    return server.model_copy(update={"dsn": SecretStr(dsn), "password_file": None})
 
 
 def _prepare_session(raw: "psycopg.Connection[Any]", lock_timeout: str) -> None:

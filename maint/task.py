@@ -87,3 +87,6 @@ class Task(Generic[O]):
     #: more keys for `run --json`
     outputs: Callable[[Context[O], Sequence[Step]], Mapping[str, Any]] | None = None
     without_history: bool = False  #: runs even when the history cannot be written
+    anywhere: bool = False  #: asks no managed server: where none is configured it runs once, for all
+    #: clears what killed runs with these options left outside the scratch folder; returns what that was
+    sweep: Callable[[O], Sequence[str]] | None = None

@@ -3,9 +3,9 @@
 import json
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -54,6 +54,12 @@ class Proof:
     reason: str | None = None  #: what is damaged, or what could not be compared
     host: str = ""
     maint: str = __version__
+    #: of a restore
+    tables_compared: int | None = None
+    rows_compared: int | None = None
+    analyze_seconds: float | None = None
+    cpus: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  #: of the server it was restored on
 
 
 def begin(repository: Repository, place: Place, who: Owner) -> None:

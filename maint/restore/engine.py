@@ -66,6 +66,7 @@ class Restored:
     entries: list[Entry]
     problems: list[Problem] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  #: "SUBSCRIPTION orders_in"
+    said: tuple[str, ...] = ()  #: by pg_restore, where post-data had problems
 
 
 def restore(
@@ -80,7 +81,8 @@ def restore(
         source = stack.enter_context(opened(backup, target, way.jobs, tools))
         found = archive.entries(source.listing)
         done = before(found) if before else lambda _entry: False
-        uses = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8"))
+        private = tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8", dir=tools.scratch())  # noqa: SIM115
+        uses = stack.enter_context(private)
         uses.write(archive.use_list(entry for entry in found if not done(entry)))
         uses.flush()
         arguments = [*way.options, f"--use-list={uses.name}"]
@@ -90,6 +92,9 @@ def restore(
         try:
             source.restore(POST_DATA, arguments)
         except Failed as failed:
+            if failed.error.status < 0:  # killed: says nothing about what is in the archive
+                raise
+            restored.said = failed.lines
             restored.problems = problems(failed.lines) or [Problem("post-data", str(failed))]
     return restored
 

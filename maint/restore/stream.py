@@ -87,7 +87,17 @@ class Raw:
 def _volumes(backup: Backup, stop: Stop) -> Iterator[bytes]:
     files = {file.name: file for file in backup.manifest.files}
     for name in backup.manifest.dump.volumes:
+        if name not in files:
+            raise Damaged(f"manifest.json does not list {name}")
         yield from _verified(backup, files[name], stop)
+
+
+def compare_rest(backup: Backup, stop: Stop) -> None:
+    """Read what lies beside the dump and compare it with the manifest. Raises `Damaged`, `NotFound`."""
+    for file in backup.manifest.files:
+        if file.name not in backup.manifest.dump.volumes:
+            for _ in _verified(backup, file, stop):
+                pass
 
 
 def _verified(backup: Backup, file: File, stop: Stop) -> Iterator[bytes]:

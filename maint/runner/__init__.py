@@ -72,11 +72,17 @@ def sweep(ground: Ground) -> None:
         _LOG.warning("run %s (%s on %s) is lost: its process is gone", run.id, run.job, run.server)
     for path in sweep_scratch(ground.config, ground.clock.now()):
         _LOG.info("removed %s, which a process that is gone has left", path)
+    for job in ground.config.jobs.values():
+        clear = ground.tasks[job.task].sweep if job.task in ground.tasks else None
+        for left in clear(job.options) if clear else ():
+            _LOG.info("removed %s, which a process that is gone has left", left)
 
 
 def servers_of(ground: Ground, job: Job) -> list[ServerConfig | None]:
     """Return what the job runs on: each of its servers, or once for the whole installation."""
     if ground.tasks[job.task].scope is Scope.INSTALLATION:
+        return [None]
+    if ground.tasks[job.task].anywhere and not ground.config.server:
         return [None]
     return list(ground.config.servers_of(job.servers))
 
