@@ -18,7 +18,8 @@ class StoreOptions(Table):
     """Options of every job that makes backups."""
 
     repositories: tuple[str, ...] = Field(("*",), min_length=1, description="patterns; one pass feeds all of them")
-    compress: int = Field(3, ge=1, le=19, description="level of zstd")
+    # on what databases hold (numbers, hashes, short texts) 3 takes 1.6 times as long as 2 and is not smaller [tried]
+    compress: int = Field(2, ge=1, le=19, description="level of zstd")
     cpu: Literal["half", "all"] | None = Field(
         None,
         description="cores for compression; default: half, and nice, where what is backed up is on this machine",

@@ -27,15 +27,17 @@ pytestmark = pytest.mark.bench
 _GIGABYTES = float(os.environ.get("MAINT_BENCH_GB", "2"))
 _ROUNDS = int(os.environ.get("MAINT_BENCH_ROUNDS", "3"))
 
-#: rows of about 140 bytes: ids, times, numbers, words, hexadecimal noise, text that repeats
+#: rows of about 150 bytes: ids, times, numbers, words, hexadecimal noise, text that repeats
 _FILL = """
+SELECT setseed(0.5);
 CREATE TABLE events (id bigint, at timestamptz, user_id int, kind text, amount numeric(12,2), payload text);
 INSERT INTO events
-SELECT g, '2026-01-01'::timestamptz + g * interval '1 second', hashint8(g) % 1000000,
-       (array['view', 'click', 'buy', 'return'])[1 + g % 4], (g % 100000) / 100.0,
-       md5(g::text) || repeat('lorem ipsum dolor ', 1 + (g % 7)::int)
+SELECT g, '2026-01-01'::timestamptz + g * interval '1 second', (random() * 1e6)::int,
+       (array['view', 'click', 'buy', 'return'])[1 + (random() * 3)::int], (random() * 1000)::numeric(12,2),
+       md5(random()::text) || repeat('lorem ipsum dolor ', 1 + (random() * 6)::int)
 FROM generate_series(1, {rows}) g;
-CREATE TABLE users AS SELECT g AS id, 'user' || g || '@example.com' AS email, md5(g::text) AS hash
+CREATE TABLE users AS SELECT g AS id, 'user' || g || '@example.com' AS email, md5(g::text) AS hash,
+       '2026-01-01'::timestamptz - random() * interval '1000 days' AS created
 FROM generate_series(1, {rows} / 8) g;
 """
 
