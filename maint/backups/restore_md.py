@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
-from maint.backups.manifest import Dump, File, Source
+from maint.backups.manifest import Dump, File, Source, Tree
 from maint.backups.paths import Place
+from maint.format import size
 from maint.postgres import libpq_value
 
 _TEXT = """\
@@ -39,6 +40,32 @@ Everything below runs in the folder this file lies in (download the whole folder
 5. Statistics, without which plans are bad:
 
        vacuumdb --analyze-in-stages --dbname={dbname}
+"""
+
+_FILES_TEXT = """\
+# Restore the files of {name} without maint
+
+Backup {id}, read from {created_at} on: {files} files, {folders} folders, {links} links, {size} in all.
+Needed: GNU tar, zstd{tools}, and enough room.
+
+    {paths}
+
+Everything below runs in the folder this file lies in (download the whole folder first if it is in S3).
+
+1. Is every file as it was written?
+
+       sha256sum --check SHA256SUMS
+
+2. What is in it: one JSON object a line.
+
+       cat {listing}{unpack}
+
+3. The files, into a new folder; without the leading slash each has its old path there. Owners are only kept if root
+   does it, and set-user-ID bits come along then: add --no-same-owner --no-same-permissions if that is not wanted.
+   Links are made as they were, wherever they lead.
+
+       mkdir restored
+       cat {volumes}{unpack} | tar --extract --directory=restored
 """
 
 
@@ -75,6 +102,24 @@ def instructions(
         createdb=_createdb(place.database, source),
         restore=_restore(dump, unpack, format_, dbname),
         dbname=dbname,
+    ).encode()
+
+
+def of_files(place: Place, created_at: datetime, tree: Tree, dump: Dump, *, encrypted: bool) -> bytes:
+    """Return the text of ``RESTORE.md`` for a backup of files."""
+    return _FILES_TEXT.format(
+        name=place.database,
+        id=place.id,
+        created_at=f"{created_at:%Y-%m-%d %H:%M:%S} UTC",
+        files=tree.files,
+        folders=tree.folders,
+        links=tree.links,
+        size=size(tree.bytes),
+        tools=", age and the private key" if encrypted else "",
+        paths="\n    ".join(ascii(path) for path in tree.paths),
+        listing=" ".join(tree.listing.volumes),
+        volumes=" ".join(dump.volumes),
+        unpack=_unpack(compression="zstd", encrypted=encrypted),
     ).encode()
 
 

@@ -74,7 +74,9 @@ def prune(
 
 
 def _jobs(app: App, name: str | None) -> "dict[str, Job]":
-    found = {job.name: job for job in app.config.jobs.values() if job.task == "backup"}
+    from maint.backups.stores import StoreOptions
+
+    found = {job.name: job for job in app.config.jobs.values() if isinstance(job.options, StoreOptions)}
     if name is None:
         return found
     if name not in found:
