@@ -78,13 +78,13 @@ def test_a_role_that_can_read_everything_is_ok(reader: Reader) -> None:
     by = {line["subject"]: line for line in lines}
     assert not [line for line in lines if line["status"] == "FAIL"]
     assert by["server main"]["message"].startswith(f"PostgreSQL {reader.database.cluster.installation.major}")
-    assert f"primary, 1 database, {7} MB"[:20] in by["server main"]["message"]
+    assert re.search(r"primary, 1 database, \d.* MB, as role reader", by["server main"]["message"])
     assert by["databases main"]["message"].startswith("10 tables, 2 sequences, 1 large object can be read whole")
     assert by["programs main"]["status"] == "OK"
     assert by["recovery main"]["status"] == "WARN"
     assert "up to 24 h of data can be lost" in by["recovery main"]["message"]
     assert by["clock"]["status"] == "OK"
-    assert by["next runs"]["message"].startswith("backup to")
+    assert "backup to" in by["next runs"]["message"]
     assert reader.dump() is None
 
 
