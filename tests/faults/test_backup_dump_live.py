@@ -13,6 +13,7 @@ from support.dumps import BIG, Gate, backup_job, counted, counts, folder_of, lef
 from support.maint import Maint
 from support.postgres import Database
 
+from maint.backups import counts as dump_counts
 from maint.backups import dump
 from maint.backups.manifest import DatabaseManifest
 
@@ -193,6 +194,37 @@ def test_who_waits_long_behind_the_dump_is_a_finding(
     assert "the deployment" in finding["message"]
     assert "ALTER TABLE public.big" in finding["message"]
     assert counted(manifest(maint))["public", "big"] == 40000
+
+
+def test_a_count_that_outlives_the_locks_of_the_dump_is_thrown_away(
+    big: Database, configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = dump_counts._count
+
+    def late(connection: Any, table: Any) -> Any:
+        (tmp_path / "counting").touch()
+        wait_until((tmp_path / "changed").exists)
+        return count(connection, table)
+
+    monkeypatch.setattr(dump_counts, "_count", late)
+    monkeypatch.setattr(dump_counts, "_SECURED_TABLES", 0)  # as if there were too many to lock
+    gate = Gate.after(tmp_path / "gate", big.cluster.installation)
+    maint = configured(big, server=gate.line)
+    backup_job(maint)
+    before = counts(big)
+    child = maint.start("run", "backup")
+    wait_until((tmp_path / "counting").exists, "the first count")
+    gate.pass_middle()
+    gate.wait()  # pg_dump is through, and its locks are gone
+    big.execute("TRUNCATE sales.orders")
+    (tmp_path / "changed").touch()
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'maint run % (maint)'"
+    wait_until(lambda: big.value(sessions) == 2, "the end of the counts")  # the others hold the snapshot and look on
+    gate.open()
+    answer = child.wait()
+    assert answer.code == 0, answer
+    assert {(table.rows, table.why) for table in manifest(maint).contents.tables} == {(None, "the dump ended first")}
+    assert counts(restore(folder_of(maint), big)) == before
 
 
 def _waits(database: Database) -> float:

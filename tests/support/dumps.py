@@ -170,6 +170,16 @@ class Gate:
         return cls._make(folder, installation, free + 'exec "$REAL" "$@" > >(head -c 200000; WAIT; exec cat)')
 
     @classmethod
+    def after(cls, folder: Path, installation: Installation) -> "Gate":
+        """It has ended, and its transaction with it, but nobody is told yet; `pass_middle` first."""
+        middle = f'head -c 200000; while [ ! -e "{folder}/middle" ]; do sleep 0.02; done; cat'
+        return cls._make(folder, installation, f'"$REAL" "$@" > >({middle}); code=$?; WAIT; exit $code')
+
+    def pass_middle(self) -> None:
+        """Let one that is made by `after` write more than 200,000 bytes."""
+        (self._folder / "middle").touch()
+
+    @classmethod
     def _make(cls, folder: Path, installation: Installation, script: str) -> "Gate":
         wait = f'echo $$ > "{folder}/reached"; while [ ! -e "{folder}/open" ]; do sleep 0.02; done'
         return cls(stand_in(folder, installation, script.replace("WAIT", wait)), folder)
