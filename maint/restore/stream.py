@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from maint.backups.manifest import DatabaseManifest, File
+from maint.backups.manifest import DatabaseManifest, Dump, File, Manifest
 from maint.backups.paths import Place
 from maint.backups.unpack import Chunks, Unreadable, unpack
 from maint.clock import Stop
@@ -20,25 +20,35 @@ from maint.repository import Repository
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A backup to read: where it is, what it should be, and the key."""
+@dataclass(frozen=True)
+class Source:
+    """A backup of any kind to read: where it is, what it should be, and the key."""
 
     repository: Repository
     place: Place
-    manifest: DatabaseManifest
+    manifest: Manifest
     identity: Path | None
+
+
+@dataclass(frozen=True)
+class Backup(Source):
+    """One of a database."""
+
+    manifest: DatabaseManifest
 
 
 class Raw:
     """The raw stream, read by a thread ahead of who reads this; the same bytes that pg_dump wrote.
 
+    Of the dump, or of another `stream` of the backup.
+
     `read` raises `Damaged` where a byte is not what was stored, `unpack.NoKey` without a key that fits, and what
     the repository raises.
     """
 
-    def __init__(self, backup: Backup, stop: Stop) -> None:
+    def __init__(self, backup: Source, stop: Stop, stream: Dump | None = None) -> None:
         self._backup = backup
+        self._stream = stream or backup.manifest.dump
         self._stop = stop
         self._error: BaseException | None = None
         self._source, self._sink = os.pipe2(os.O_CLOEXEC)
@@ -57,7 +67,8 @@ class Raw:
 
     def _work(self) -> None:
         try:
-            unpack(Chunks(_volumes(self._backup, self._stop)), self._backup.manifest, self._backup.identity, self._give)
+            chunks = Chunks(_volumes(self._backup, self._stream, self._stop))
+            unpack(chunks, self._backup.manifest, self._backup.identity, self._give, stream=self._stream)
         except BrokenPipeError:  # nobody wants the rest
             return
         except Unreadable as error:
@@ -84,9 +95,9 @@ class Raw:
         self._thread.join()
 
 
-def _volumes(backup: Backup, stop: Stop) -> Iterator[bytes]:
+def _volumes(backup: Source, stream: Dump, stop: Stop) -> Iterator[bytes]:
     files = {file.name: file for file in backup.manifest.files}
-    for name in backup.manifest.dump.volumes:
+    for name in stream.volumes:
         if name not in files:
             raise Damaged(f"manifest.json does not list {name}")
         yield from _verified(backup, files[name], stop)
@@ -100,7 +111,7 @@ def compare_rest(backup: Backup, stop: Stop) -> None:
                 pass
 
 
-def _verified(backup: Backup, file: File, stop: Stop) -> Iterator[bytes]:
+def _verified(backup: Source, file: File, stop: Stop) -> Iterator[bytes]:
     digest, size = hashlib.sha256(), 0
     with backup.repository.open(backup.place / file.name, version=file.version) as reader:
         while data := reader.read(_CHUNK):

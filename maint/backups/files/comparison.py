@@ -20,6 +20,7 @@ class Entry:
         self.member = member
         self.header = header
         self._data = data
+        self._digest = hashlib.sha256()
 
     @property
     def unread(self) -> bool:
@@ -27,12 +28,11 @@ class Entry:
 
     def copy(self, write: Callable[[bytes], object]) -> None:
         """Give the bytes of the file to `write`. Raises `Unreadable` at the end if they are not those of the list."""
-        digest = hashlib.sha256()
         while self._data and (data := self._data.read(_CHUNK)):
-            digest.update(data)
+            self._digest.update(data)
             write(data)
         self._data = None
-        if digest.hexdigest() != self.member.sha256:
+        if self._digest.hexdigest() != self.member.sha256:
             raise Unreadable(f"holds another {self.member.path!r} than its list says")
 
 

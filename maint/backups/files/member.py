@@ -87,6 +87,11 @@ def _nanoseconds(header: tarfile.TarInfo) -> int:
         return 0
 
 
+def shown(path: str) -> str:
+    """Return a path that can be written anywhere: what is no UTF-8 as ``\\udcff``."""
+    return path.encode(errors="backslashreplace").decode()
+
+
 class _Header(tarfile.TarInfo):
     """A header that does not fill the memory, whoever wrote it."""
 
@@ -103,6 +108,13 @@ def headers(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | No
     with tarfile.open(
         fileobj=stream, mode="r|", bufsize=1 << 20, encoding=_ENCODING, errors=_ERRORS, tarinfo=_Header
     ) as tar:
-        while (header := tar.next()) is not None:
+        while (header := _next(tar)) is not None:
             tar.members.clear()  # type: ignore[attr-defined] # tarfile remembers each
             yield header, tar.extractfile(header) if header.isreg() else None
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return tar.next()
+    except (ValueError, OverflowError) as error:  # numbers in a header that are none
+        raise tarfile.ReadError(str(error)) from error

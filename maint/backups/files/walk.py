@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from maint.backups.files.member import shown
+
 #: named of each kind of trouble; the others are counted
 _NAMED = 20
 
@@ -28,8 +30,7 @@ class Notes:
     def add(self, kind: str, path: str, why: str = "") -> None:
         self.counts[kind] += 1
         if len(self.examples[kind]) < _NAMED:
-            shown = path.encode(errors="backslashreplace").decode()
-            self.examples[kind].append(f"{shown}: {why}" if why else shown)
+            self.examples[kind].append(shown(path) + (f": {why}" if why else ""))
 
     def failed(self, path: str, error: OSError) -> None:
         """Note what could not be opened: it may just have been deleted."""
