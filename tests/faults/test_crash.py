@@ -13,12 +13,14 @@ from support import aftermath
 from support.doors import press_ctrl_c, run_through
 from support.maint import Maint
 from support.postgres import Database
+from support.repositories import write_with
+from support.s3 import Store
 
 from maint.config.model import RepositoryConfig
 from maint.model import Outcome
 
 #: crossings tried of each kind of run by default
-SAMPLE = 10
+SAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Scene:
 
 
 def some(last: int, seed: str) -> list[int]:
-    """Return one number of each of `SAMPLE` equal stretches up to `last`."""
+    """Return one number of each of `SAMPLE` equal stretches up to `last`; the same ones each time."""
     chance = random.Random(seed)
     edges = [1 + last * n // SAMPLE for n in range(SAMPLE + 1)]
     return [chance.randrange(low, high) for low, high in pairwise(edges)]
@@ -106,15 +108,19 @@ def every(disturb: Callable[[int], bool]) -> None:
     assert at > 100, f"a run of only {at} crossings?"
 
 
-_FORMATS = {"custom": "", "directory": 'format = "directory"\n'}
+_JOB = "retries = 0\n[options]\nkeep = { last = 1 }\nmax_delete = 100\n"
 
 
-@pytest.fixture(params=_FORMATS)
-def scene(request: pytest.FixtureRequest, sample: Database, configured: Callable[..., Maint]) -> Scene:
-    maint = configured(sample)
-    maint.job("backup", f"retries = 0\n[options]\nkeep = {{ last = 1 }}\nmax_delete = 100\n{_FORMATS[request.param]}")
+@pytest.fixture(params=["custom", "directory", "s3"])
+def scene(request: pytest.FixtureRequest, configured: Callable[..., Maint], sample: Database, rclone: Store) -> Scene:
+    """The two formats of a dump in a directory; and in S3, in two parts."""
+    maint = configured()
+    maint.job("backup", _JOB + ('format = "directory"\n' if request.param == "directory" else ""))
+    database: Database = request.getfixturevalue("bulky") if request.param == "s3" else sample
+    repository = rclone.config(rclone.bucket()) if request.param == "s3" else aftermath.local(maint)
+    write_with(maint, database, repository)
     assert maint("run", "backup").code == 0
-    return Scene(maint, sample, aftermath.local(maint))
+    return Scene(maint, database, repository)
 
 
 def test_killed_at_some_crossings(scene: Scene, request: pytest.FixtureRequest) -> None:
@@ -135,3 +141,17 @@ def test_killed_at_every_crossing(scene: Scene) -> None:
 @pytest.mark.soak
 def test_interrupted_at_every_crossing(scene: Scene) -> None:
     every(scene.interrupt)
+
+
+def test_the_very_first_run_is_killed(configured: Callable[..., Maint], sample: Database) -> None:
+    """Where there is neither history nor repository yet."""
+    crossings = len(run_through(configured(sample, name="whole"))[1])
+    for at in some(crossings, "first"):
+        maint = configured(sample, name=f"killed-{at}")
+        answer, crossed = run_through(maint, at)
+        assert answer.code == -9, answer.err
+        scene = Scene(maint, sample, aftermath.local(maint))
+        scene.check_now()
+        again = maint("run", "backup")
+        assert again.code == 0, f"killed at {crossed[-1]}: {again.out}{again.err}"
+        assert scene.check_after(f"killed at {crossed[-1]}")
