@@ -86,7 +86,7 @@ class _Loader:
         if lines := self.problems.lines():
             raise ConfigError(lines)
         return Config.model_construct(  # of parts that are validated
-            **dict(toml) | {"state_dir": toml.state_dir or state_dir()},
+            **dict(toml) | {"state_dir": toml.state_dir or state_dir().absolute()},
             jobs=jobs,
             path=self.path,
             origins=self.origins,
