@@ -113,9 +113,9 @@ def _decrypt(chunks: Chunks, identity: Path | None, unpacked: _Unpacked) -> None
 
     if identity is None:
         raise NoKey("there is no key here (identity_file)")
-    sink = _Sink(unpacked)
+    sink, keys = _Sink(unpacked), crypt.identities(identity)
     try:
-        pyrage.decrypt_io(chunks, sink, crypt.identities(identity))
+        pyrage.decrypt_io(chunks, sink, keys)
     except Exception as error:
         if first := chunks.error or sink.error:
             raise first from error
