@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.trees import back_up, bring_back, look, newest, tree, write
+from support.trees import back_up, below, bring_back, inside, look, newest, swap, tree, write
 
 from maint.backups import inventory, records
 from maint.backups.files.walk import identity_of
@@ -38,16 +38,6 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
     return tmp_path / "scratch"
-
-
-def below(target: Path, source: Path) -> Path:
-    """Return where `source` lies in a folder that it was restored into."""
-    return target / str(source).lstrip("/")
-
-
-def inside(config: RepositoryConfig, name: str) -> Path:
-    """Return the path of an object of the newest backup."""
-    return Path(open_repository(config).url_of(newest(config).place / name))
 
 
 HOSTILE = (
@@ -128,7 +118,7 @@ def test_any_name_survives(names: set[bytes], targets: list[bytes], tmp_path_fac
     write(source, [b"one", *(b"d/" + name for name in names)])
     for number, target in enumerate(targets):
         if target != b"..":
-            os.symlink(target, os.fsencode(source / f"link{number}"))
+            (source / f"link{number}").symlink_to(os.fsdecode(target))
     back_up(config, folder / "scratch", source)
     assert look(config).result is Trust.CHECKED
     bring_back(config, folder / "back")
@@ -197,7 +187,7 @@ def test_what_is_no_file_is_named(config: RepositoryConfig, source: Path, scratc
 
 
 def test_nothing_there_is_no_backup(config: RepositoryConfig, scratch: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="nothing is there to back up: .*nowhere"):
+    with pytest.raises(BackupError, match=r"nothing is there to back up: .*nowhere"):
         back_up(config, scratch, tmp_path / "nowhere")
     assert not list(open_repository(config).list())
 
@@ -241,22 +231,6 @@ def test_a_flipped_byte_is_damage(config: RepositoryConfig, source: Path, scratc
     assert (proof.result, proof.reason) == (Trust.DAMAGED, f"{name}: digest differs")
 
 
-def swap(config: RepositoryConfig, name: str, raw: bytes) -> None:
-    """Replace a stream, and make manifest and digests agree with it: as somebody would who can write there."""
-    import hashlib
-
-    packed = zstandard.ZstdCompressor(write_checksum=True).compress(raw)
-    inside(config, f"{name}.000").write_bytes(packed)
-    path = inside(config, "manifest.json")
-    manifest = json.loads(path.read_text())
-    stream = manifest["dump"] if name == "dump" else manifest["tree"]["listing"]
-    stream["raw_bytes"], stream["stored_bytes"] = len(raw), len(packed)
-    for file in manifest["files"]:
-        if file["name"] == f"{name}.000":
-            file["size"], file["sha256"] = len(packed), hashlib.sha256(packed).hexdigest()
-    path.write_text(json.dumps(manifest))
-
-
 def raw(config: RepositoryConfig, name: str) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(inside(config, f"{name}.000").read_bytes())
 
@@ -285,7 +259,7 @@ def test_a_tar_that_is_not_its_list_is_damaged(
     swap(config, "listing", listing)
     proof = look(config)
     assert proof.result is Trust.DAMAGED, proof
-    with pytest.raises(Damaged, match="is damaged: .* files were restored before"):
+    with pytest.raises(Damaged, match=r"is damaged: .* files were restored before"):
         bring_back(config, tmp_path / "back")
     for path in (tmp_path / "back").rglob("*"):
         assert not path.is_file() or path.read_bytes() == f"bytes of {path.name}".encode()

@@ -1,6 +1,7 @@
 """Folders of files, backups of them without a configuration, and restores of those."""
 
 import hashlib
+import json
 import logging
 import os
 import stat
@@ -8,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.backups import OWNER
-from support.backups import tools as check_tools
+import zstandard
 
 from maint.backups import check, inventory
 from maint.backups.files.make import Order, make
@@ -24,6 +24,8 @@ from maint.config.model import RepositoryConfig
 from maint.repository import open_repository
 from maint.restore import sources
 from maint.restore.files import Restored, restore_files
+from support.backups import OWNER
+from support.backups import tools as check_tools
 
 LOG = logging.getLogger("tests.trees")
 
@@ -60,31 +62,47 @@ def bring_back(config: RepositoryConfig, folder: Path, identity: Path | None = N
     return restore_files(where, newest(config), folder, identity=identity, tools=lent, clock=SystemClock(), **options)
 
 
-def tree(folder: Path | bytes) -> dict[bytes, tuple[Any, ...]]:
+def tree(folder: Path) -> dict[bytes, tuple[Any, ...]]:
     """Return all that is below a folder: type, mode, time, and bytes or target of each."""
-    top = os.fsencode(folder)
-    found: dict[bytes, tuple[Any, ...]] = {}
-    for at, folders, files in os.walk(top):
-        for name in [*folders, *files]:
-            path = os.path.join(at, name)
-            found[os.path.relpath(path, top)] = _of(path)
-    return found
+    return {os.fsencode(path.relative_to(folder)): _of(path) for path in folder.rglob("*")}
 
 
-def _of(path: bytes) -> tuple[Any, ...]:
-    is_ = os.lstat(path)
-    if stat.S_ISLNK(is_.st_mode):
-        return "link", os.readlink(path), is_.st_mtime_ns
-    if stat.S_ISDIR(is_.st_mode):
-        return "folder", stat.S_IMODE(is_.st_mode), is_.st_mtime_ns
-    with open(path, "rb") as file:
-        return "file", stat.S_IMODE(is_.st_mode), is_.st_mtime_ns, hashlib.sha256(file.read()).hexdigest()
+def _of(path: Path) -> tuple[Any, ...]:
+    found = path.lstat()
+    if path.is_symlink():
+        return "link", os.fspath(path.readlink()), found.st_mtime_ns
+    if path.is_dir():
+        return "folder", stat.S_IMODE(found.st_mode), found.st_mtime_ns
+    return "file", stat.S_IMODE(found.st_mode), found.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write(folder: Path, names: Iterable[bytes]) -> None:
     """Make small files whose bytes are their names."""
     for name in names:
-        path = os.path.join(os.fsencode(folder), name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(name)
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+
+
+def swap(config: RepositoryConfig, name: str, raw: bytes) -> None:
+    """Replace a stream, and make manifest and digests agree with it: as somebody would who can write there."""
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(raw)
+    inside(config, f"{name}.000").write_bytes(packed)
+    path = inside(config, "manifest.json")
+    manifest = json.loads(path.read_text())
+    stream = manifest["dump"] if name == "dump" else manifest["tree"]["listing"]
+    stream["raw_bytes"], stream["stored_bytes"] = len(raw), len(packed)
+    for file in manifest["files"]:
+        if file["name"] == f"{name}.000":
+            file["size"], file["sha256"] = len(packed), hashlib.sha256(packed).hexdigest()
+    path.write_text(json.dumps(manifest))
+
+
+def inside(config: RepositoryConfig, name: str) -> Path:
+    """Return the path of an object of the newest backup."""
+    return Path(open_repository(config).url_of(newest(config).place / name))
+
+
+def below(target: Path, source: Path) -> Path:
+    """Return where `source` lies in a folder that it was restored into."""
+    return target / str(source).lstrip("/")

@@ -37,7 +37,7 @@ class Archive:
         """Return at least `n` bytes, at the end what is left: headers alone are not worth a call."""
         gathered: list[bytes] = []
         size = 0
-        while size < n and (block := next(self._blocks, b"")):
+        while size < n and (block := next(self._blocks, None)) is not None:
             gathered.append(block)
             size += len(block)
         return b"".join(gathered)

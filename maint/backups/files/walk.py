@@ -98,7 +98,7 @@ class Walk:
             yield from self._met(top, open_)
             while open_:
                 path, folder, entries = open_[-1]
-                entry = next(entries, None)
+                entry = self._next(path, entries)
                 if entry is None:
                     os.close(open_.pop()[1])
                 elif found := self._found(path, folder, entry.name):
@@ -106,6 +106,14 @@ class Walk:
         finally:
             for _, folder, _ in open_:
                 os.close(folder)
+
+    def _next(self, path: str, entries: Iterator[os.DirEntry[str]]) -> os.DirEntry[str] | None:
+        """Return the next entry of a folder; a folder that cannot be read on ends there."""
+        try:
+            return next(entries, None)
+        except OSError as error:
+            self._notes.failed(path, error)
+            return None
 
     def _found(self, path: str, folder: int, name: str) -> Found | None:
         path = f"{path.rstrip('/')}/{name}"
