@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import maint.doctor.grants as grants
 from maint.backups import describe
-from maint.doctor import grants
 from maint.doctor.lines import counted, fail, ok, some, warn
 from maint.doctor.servers import Server
 from maint.format import size

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
+import maint.history.claims as claims
 from maint.config.model import Config
-from maint.history import claims
 from maint.history.engine import connectable, file_exists, place_of, prepare_file, translated
 from maint.history.reader import Reader
 from maint.history.rows import clean, finding_values, sample_values, step_values

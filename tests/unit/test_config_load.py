@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from maint import shipped
+from maint import shipped, tasks
 from maint.config import find, load
 from maint.config.model import Config, Keep, Table
 from maint.errors import ConfigError, UsageError
@@ -22,7 +22,8 @@ class OtherOptions(Table):
     text: str = ""
 
 
-OPTIONS: dict[str, type[BaseModel]] = {"backup": BackupOptions, "other": OtherOptions}
+#: of the tasks that the shipped jobs have, and one that none has
+OPTIONS: dict[str, type[BaseModel]] = {**tasks.OPTIONS, "backup": BackupOptions, "other": OtherOptions}
 
 
 class Folder:
