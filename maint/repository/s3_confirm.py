@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from maint.errors import Damaged, RepositoryError
+from maint.owner import me
 from maint.repository import RESERVED, Stored
 from maint.repository.s3_client import Bucket, status_of, version_of
 from maint.repository.s3_part import content_md5
@@ -118,7 +119,7 @@ def verifies_digests(bucket: Bucket) -> bool:
 
 
 def _ask(bucket: Bucket) -> bool:
-    key = bucket.key(f"{RESERVED}probe-{secrets.token_hex(8)}")
+    key = bucket.key(f"{RESERVED}probe-{me()}-{secrets.token_hex(4)}")
     good, bad = secrets.token_bytes(64), secrets.token_bytes(64)
     upload = bucket.call("create_multipart_upload", key)["UploadId"]
     try:

@@ -96,10 +96,11 @@ class S3Upload:
 
     def _begin(self) -> None:
         algorithm = "SHA256" if self._bucket.is_amazon else None
+        self._note = self._repository.registry.add(self._key)
         answer = self._bucket.call("create_multipart_upload", self._key, ChecksumAlgorithm=algorithm, **self._options())
         self._upload = answer["UploadId"]
         self._encryption = answer.get("ServerSideEncryption")
-        self._note = self._repository.registry.add(self._key, answer["UploadId"])
+        self._repository.registry.name(self._note, answer["UploadId"])
         self._threads = ThreadPoolExecutor(self._most_in_flight, thread_name_prefix="upload")
 
     @property
@@ -167,6 +168,8 @@ class S3Upload:
             self._threads.shutdown(wait=True, cancel_futures=True)
         if self._upload:
             self._abort(self._upload)
+        elif self._note:
+            self._forget()
 
     def _abort(self, upload: str) -> None:
         try:

@@ -5,6 +5,7 @@ before and after the effect, in a file, and at the `at`-th it does `act`: kills 
 """
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,9 +27,12 @@ def press_ctrl_c() -> None:
 
 
 class Doors:
-    """Counts the crossings of one process; at number `at` (from 1; 0: never) it does `act`."""
+    """Counts the crossings of one process and does `act` at one of them.
 
-    def __init__(self, log: Path, at: int = 0, act: Callable[[], None] = die) -> None:
+    `at` is its number (from 1; 0: at none), or a pattern: the first one with a name like that.
+    """
+
+    def __init__(self, log: Path, at: int | str = 0, act: Callable[[], None] = die) -> None:
         self._log = log
         self._at = at
         self._act = act
@@ -46,8 +50,14 @@ class Doors:
             self._number += 1
             with self._log.open("a") as log:
                 log.write(f"{self._number} {name}\n")
-            if self._number == self._at:
+            if self._is_it(name):
+                self._at = 0
                 self._act()
+
+    def _is_it(self, name: str) -> bool:
+        if isinstance(self._at, int):
+            return self._number == self._at
+        return re.search(self._at, name) is not None
 
     def install(self) -> None:
         """Put this into every door; in a child, for good."""
@@ -118,7 +128,8 @@ class Doors:
 
         self._around(Bucket, "call", lambda _, operation, key=None: f"{operation} {key}")
         self._around_each(Bucket, "pages", lambda _, operation, *__: operation)
-        self._around(Registry, "add", lambda _, key, *__: f"note {key}")
+        self._around(Registry, "add", lambda _, key: f"note {key}")
+        self._around(Registry, "name", lambda _, note, __: f"name {note}")
 
     def _history(self) -> None:
         from sqlalchemy import Engine, event
@@ -135,7 +146,7 @@ class Doors:
                 yield connection
             self.cross("after history commit")
 
-        History._write = outer  # type: ignore[method-assign]
+        setattr(History, "_write", outer)  # noqa: B010 - its type differs
 
     def _scratch(self) -> None:
         from maint.runner.scratch import Scratch
@@ -144,7 +155,9 @@ class Doors:
             self._around(Scratch, attribute, lambda *_, what=attribute: f"{what} scratch")
 
 
-def run_through(maint: Maint, at: int = 0, act: Callable[[], None] = die, *arguments: str) -> tuple[Answer, list[str]]:
+def run_through(
+    maint: Maint, at: int | str = 0, act: Callable[[], None] = die, *arguments: str
+) -> tuple[Answer, list[str]]:
     """Run a command, by default the backup, with something happening at one crossing; return what was crossed."""
     doors = Doors(maint.folder / "output" / "crossings", at, act)
     answer = maint.start(*(arguments or ("run", "backup")), first=doors.install).wait()
