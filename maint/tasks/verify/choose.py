@@ -29,8 +29,8 @@ class Candidate:
         return self.verified_at is None
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.repository, self.id
+    def key(self) -> str:
+        return f"{self.repository}/{self.server}/{self.database}/{self.id}"
 
 
 def next_ones(candidates: Iterable[Candidate], *, old: int, now: datetime) -> list[Candidate]:

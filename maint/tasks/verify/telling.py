@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from maint.backups import records
+from maint.backups.inventory import Remnant
 from maint.backups.records import Proof
 from maint.format import duration
 from maint.model import Finding, Result, Sample, Severity, StepOutcome
@@ -79,6 +80,12 @@ def entry(chosen: Chosen, verdict: Verdict) -> dict[str, Any]:
         "server": chosen.backup.server,
         "database": chosen.database,
         "repository": chosen.repository.name,
+        **_values(verdict),
+    }
+
+
+def _values(verdict: Verdict) -> dict[str, Any]:
+    return {
         "result": verdict.word.value,
         "seconds": verdict.seconds,
         "analyze_seconds": verdict.analyze_seconds,
@@ -87,6 +94,18 @@ def entry(chosen: Chosen, verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "not_compared": list(verdict.uncompared),
     }
+
+
+def unreadable(remnant: Remnant) -> dict[str, Any]:
+    """Return the same of a backup whose manifest cannot be used."""
+    place = remnant.place
+    verdict = _values(Verdict(Word.DAMAGED, (remnant.reason,)))
+    return {
+        "id": place.id,
+        "server": place.server,
+        "database": place.database,
+        "repository": remnant.repository,
+    } | verdict
 
 
 def findings(chosen: Chosen, verdict: Verdict) -> tuple[Finding, ...]:

@@ -131,6 +131,8 @@ def judge(failed: Failed, *, same_major: bool, trusted: bool, words: str = "") -
     except (PlaceFailed, CannotVerify) as error:
         if not (trusted and str(error).startswith(SUPERUSER)):
             return error
+    if "ERROR:" not in "\n".join(failed.lines):  # no word of a server's: pg_restore itself did not run
+        return MaintError(str(failed))
     if not same_major:
         return CannotVerify(
             f"programs: a newer major than that of the backup refuses it: {failed}",

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from maint.backups import inventory
-from maint.backups.inventory import Backup, Inventory
+from maint.backups.inventory import Backup, Inventory, Remnant
 from maint.backups.manifest import DatabaseManifest
 from maint.backups.paths import server_prefix
 from maint.backups.select import select
@@ -28,6 +28,8 @@ from maint.tasks.verify.options import Options
 from maint.tasks.verify.proving import Chosen, Gone, prove, way_of
 from maint.tasks.verify.verdict import CannotVerify, Verdict, Word
 
+#: how the inventory begins to say that a manifest is there and not what was written
+_EDITED = ("the manifest is not", "its manifest is that of")
 _NOTHING_LEFT = "nothing was left"
 #: how many earlier restores say what is usual
 _USUAL = 5
@@ -39,7 +41,7 @@ def plan(context: Context[Options]) -> Iterator[Action]:
         return  # holds copies, not what they are copies of
     yield from _clearing(context)
     chosen = _chosen(context)
-    context.state["chosen"] = [[one.repository.name, one.backup.id] for one in chosen]
+    context.state["chosen"] = [_key(one.backup) for one in chosen]
     for one in chosen:
         yield _action(context, one)
 
@@ -63,6 +65,9 @@ def _chosen(context: Context[Options]) -> list[Chosen]:
         [repository for repository, _ in stores.values()], cache=context.history, prefix=_prefix(context)
     )
     _tell_unavailable(context, found)
+    if not context.options.backup:
+        for remnant in found.remnants:
+            _tell_unreadable(context, remnant)
     wanted = _named(context, found) if context.options.backup else _next(context, found)
     return [Chosen(*stores[backup.repository], backup) for backup in wanted]
 
@@ -87,6 +92,23 @@ def _tell_unavailable(context: Context[Options], found: Inventory) -> None:
         raise next(iter(found.unavailable.values()))
 
 
+def _tell_unreadable(context: Context[Options], remnant: Remnant) -> None:
+    """Tell of a backup whose manifest was edited, cut, or copied from elsewhere: nothing can be compared with it."""
+    if not remnant.reason.startswith(_EDITED):
+        return
+    place = remnant.place
+    context.state.setdefault("unreadable", []).append(telling.unreadable(remnant))
+    context.report(
+        Finding(
+            check="verify.damaged",
+            severity=Severity.CRITICAL,
+            object=f"{place.database}/{place.id}",
+            message=f"the backup {place.id} of {place.database} in {remnant.repository} is damaged: {remnant.reason}",
+            fix=f"maint run backup --server {shlex.quote(place.server)}",
+        )
+    )
+
+
 def _named(context: Context[Options], found: Inventory) -> list[Backup]:
     """Return the one that the options name, in each repository; none if it is another server's."""
     try:
@@ -98,10 +120,10 @@ def _named(context: Context[Options], found: Inventory) -> list[Backup]:
 
 
 def _next(context: Context[Options], found: Inventory) -> list[Backup]:
-    backups = {(b.repository, b.id): b for b in found.backups if _is_candidate(context, b)}
+    backups = {_key(backup): backup for backup in found.backups if _is_candidate(context, backup)}
     memory = _memory(context)
     if memory.get("slot") == context.slot:  # a further attempt: the same ones again
-        return [backups[key] for one in memory.get("chosen", ()) if (key := (one[0], one[1])) in backups]
+        return [backups[key] for key in memory.get("chosen", ()) if key in backups]
     tried = {key: datetime.fromisoformat(at) for key, at in memory.get("tried", {}).items()}
     candidates = [_candidate(backup, tried.get(_key(backup))) for backup in backups.values()]
     if not candidates:
@@ -160,7 +182,8 @@ def _memory(context: Context[Options]) -> dict[str, Any]:
 
 
 def _key(backup: Backup) -> str:
-    return f"{backup.repository}/{backup.id}"
+    """Name it as `Candidate.key` does."""
+    return f"{backup.repository}/{backup.server}/{backup.database}/{backup.id}"
 
 
 _REMEMBERING = threading.Lock()
@@ -306,4 +329,5 @@ def conclude(context: Context[Options], _steps: Sequence[Step]) -> str:
 
 def outputs(context: Context[Options], _steps: Sequence[Step]) -> Mapping[str, Any]:
     """Say what became of each backup."""
-    return {"verified": [telling.entry(chosen, verdict) for chosen, verdict in context.state.get("verified", [])]}
+    found = [telling.entry(chosen, verdict) for chosen, verdict in context.state.get("verified", [])]
+    return {"verified": [*found, *context.state.get("unreadable", [])]}
