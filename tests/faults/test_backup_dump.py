@@ -144,7 +144,7 @@ def test_a_pg_dump_that_waits_for_a_lock_is_ended(database: Database, configured
     assert maint("run", "backup").code == 0
 
 
-@pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
+@pytest.mark.parametrize("limit", [pytest.param("timeout", marks=pytest.mark.slow), "idle_timeout"])
 def test_a_pg_dump_that_hangs_is_ended(big: Database, configured: Configured, gate: Gate, limit: str) -> None:
     maint = configured(big, server=gate.line)
     backup_job(maint, **{limit: "3s"})

@@ -11,6 +11,7 @@ import pytest
 from support import wait_until
 from support.dumps import (
     BIG,
+    NEWEST,
     Gate,
     backup_job,
     counted,
@@ -116,6 +117,7 @@ HOSTILE = [
 ]
 
 
+@NEWEST
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names(make_database: MakeDatabase, configured: Configured, name: str) -> None:
     database = make_database(name, "template0")

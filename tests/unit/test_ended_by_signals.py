@@ -15,6 +15,7 @@ def test_a_signal_that_another_thread_gets_while_the_main_one_waits(stop: Stop, 
     waited_for = threading.Event()
 
     def get() -> None:
+        threading.Event().wait(0.2)  # by then the main thread waits
         signal.pthread_kill(threading.get_ident(), number)
         noticed.append(stop.wait(5))
         waited_for.set()
