@@ -47,6 +47,9 @@ def test_it_shows_everything_and_leaves_nothing(maint: Maint, open_folder: Path)
         "$ maint backups",
         "$ maint backups prune",
         "$ maint history",
+        "$ maint run verify",
+        "succeeded: 2 proven: ",
+        "proven: 12 tables, ",
         "The server and everything else were removed.",
         "maint init",
     ):

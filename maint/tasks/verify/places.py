@@ -136,7 +136,7 @@ def tuned(size: int) -> dict[str, str]:
 
 def wal_bytes(size: int) -> int:
     """Return how much WAL the server keeps at most: fewer checkpoints, more disk."""
-    return min(max(size, _GB // 4), 4 * _GB)
+    return min(max(size, _GB // 16), 4 * _GB)
 
 
 def _kb(size: int) -> str:
