@@ -192,7 +192,10 @@ def _on_server(context: Context[Options], manifest: DatabaseManifest) -> Iterato
             connection.execute(comment)
             yield Place(server, restorer, role, name, connection.major, substituted, _settings(connection))
         finally:
-            drop(server, name)
+            try:
+                drop(server, name)
+            except ServerError as error:  # it went away in between, or a session does not end
+                context.log.warning("%s stays on %s until the next run: %s", name, server.name, error)
 
 
 def scratch_server(context: Context[Options]) -> ServerConfig:
@@ -231,4 +234,8 @@ def drop(server: ServerConfig, name: str) -> None:
         raise MaintError(f"{name} is no scratch database of maint's")
     with connect(server) as connection:
         connection.perform(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
-        connection.perform(SQL("DROP ROLE IF EXISTS {}").format(Identifier(name)))
+        role = {"name": name}
+        if connection.execute(
+            "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %(name)s", role
+        ):  # else it may not ask
+            connection.perform(SQL("DROP ROLE IF EXISTS {}").format(Identifier(name)))
