@@ -15,11 +15,13 @@ def installation(config: Config) -> str:
         return config.installation
     path = config.state_dir / "installation"
     try:
-        return path.read_text().strip() or _new_installation(path)
+        if not (name := path.read_text().strip()):
+            path.unlink()  # a power cut took what was in it
     except FileNotFoundError:
-        return _new_installation(path)
+        name = ""
     except OSError as error:
         raise _unusable(path, error) from error
+    return name or _new_installation(path)
 
 
 def _new_installation(path: Path) -> str:
@@ -27,7 +29,10 @@ def _new_installation(path: Path) -> str:
     draft = path.with_name(f".installation-{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft.write_text(name + "\n")
+        with draft.open("w") as file:
+            file.write(name + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.link(draft, path)  # the first one wins
         except FileExistsError:

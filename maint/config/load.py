@@ -14,6 +14,7 @@ from maint.config.model import Config, Job, MaintToml, Table
 from maint.config.problems import Problems, suggestion, validate
 from maint.config.values import dsn_secrets, is_pattern
 from maint.errors import ConfigError, UsageError
+from maint.log import names_secret
 
 NAME = "maint.toml"
 _INIT = "maint init looks around and writes one"
@@ -90,7 +91,7 @@ class _Loader:
             jobs=jobs,
             path=self.path,
             origins=self.origins,
-            secrets=tuple(dict.fromkeys([*self.secrets, *_secrets_of(toml)])),
+            secrets=tuple(dict.fromkeys([*self.secrets, *_secrets_of(toml, jobs)])),
         )
 
     # -- files --
@@ -274,9 +275,13 @@ def _cycle(name: str, jobs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return []
 
 
-def _secrets_of(toml: MaintToml) -> Iterator[str]:
+def _secrets_of(toml: MaintToml, jobs: Mapping[str, Job]) -> Iterator[str]:
     for server in toml.server.values():
         yield from dsn_secrets(server.dsn.get_secret_value())
     tables: list[BaseModel] = [toml.history, *toml.repository.values(), *toml.alerts.channel]
+    tables += [job.options for job in jobs.values()]
     for table in tables:
-        yield from (v.get_secret_value() for _, v in table if isinstance(v, SecretStr) and v.get_secret_value())
+        for _, value in table:
+            # of a table of any names, an environment, only those are secret that are called so: not MODE = "nightly"
+            named = [v for k, v in value.items() if names_secret(str(k))] if isinstance(value, Mapping) else [value]
+            yield from (v.get_secret_value() for v in named if isinstance(v, SecretStr) and v.get_secret_value())

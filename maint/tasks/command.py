@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from maint.config.model import Table
+from maint.config.model import AbsolutePath, Table
 from maint.model import Action, Result
 from maint.process import Command, Program
 from maint.task import Context, Scope, Task
@@ -16,9 +16,10 @@ class Options(Table):
     """Options of a job with ``task = "command"``."""
 
     argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments; there is no shell")
-    cwd: Path | None = Field(None, description="where it runs")
+    cwd: AbsolutePath | None = Field(None, description="where it runs")
     env: Mapping[str, SecretStr] = Field(
-        default_factory=dict, description="added to a minimal environment; secrets go here"
+        default_factory=dict,
+        description="added to a minimal environment; what is called a password, secret or token is never shown",
     )
 
 

@@ -3,13 +3,12 @@
 import shlex
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from maint import programs
-from maint.config.model import ServerConfig, Table
+from maint.config.model import AbsolutePath, ServerConfig, Table
 from maint.model import Action, Result, StepOutcome
 from maint.postgres import connect, libpq_value
 from maint.process import Command, Program
@@ -21,7 +20,7 @@ class Options(Table):
 
     database: str = Field(description="the database to run in")
     statements: tuple[str, ...] = Field((), description="SQL statements, run in this order")
-    file: Path | None = Field(None, description="or a file for psql, with as many statements as it likes")
+    file: AbsolutePath | None = Field(None, description="or a file for psql, with as many statements as it likes")
     single_transaction: bool = Field(False, description="all of them in one transaction: all or nothing")
 
     @model_validator(mode="after")

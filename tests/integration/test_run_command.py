@@ -54,13 +54,15 @@ def test_a_program_that_is_not_there_is_one_clear_line(job: Callable[..., Maint]
 
 
 def test_its_environment_is_small_and_what_was_asked_for(job: Callable[..., Maint], tmp_path: Path) -> None:
-    maint = job("/bin/sh", "-c", "env; pwd", env={"MODE": "nightly", "API_TOKEN": "s3cr3t-token"}, cwd=str(tmp_path))
+    script = 'env; pwd; echo "calling with $API_TOKEN"'
+    maint = job("/bin/sh", "-c", script, env={"MODE": "nightly", "API_TOKEN": "s3cr3t-token"}, cwd=str(tmp_path))
     answer = maint("run", "mine", env={"PGPASSWORD": "of the caller", "OTHER": "of the caller"})
     assert answer.code == 0
     log = maint("show", "1", "--log").out
     assert "MODE=nightly" in log
     assert f"sh: {tmp_path}" in log
     assert "of the caller" not in log
+    assert "calling with ***" in log
     assert "s3cr3t-token" not in log + answer.out + answer.err
     assert b"s3cr3t-token" not in b"".join(path.read_bytes() for path in maint.state.rglob("*") if path.is_file())
     assert "s3cr3t-token" not in maint("jobs", "show", "mine").out

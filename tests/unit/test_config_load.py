@@ -262,6 +262,8 @@ def test_one_problem(folder: Folder, text: str, problem: str, monkeypatch: pytes
         ('task = "other"\nschedule = "@daily"\nafter = "backup"', "schedule and after exclude each other"),
         ('task = "other"\nschedule = "0 0 30 2 *"', "schedule: never due"),
         ('task = "other"\nafter = "mine"', "after: goes in a circle: mine -> mine"),
+        ('task = "sql"\n[options]\ndatabase = "d"\nfile = "x.sql"', "options.file: not an absolute path"),
+        ('task = "command"\n[options]\nargv = ["x"]\ncwd = "x"', "options.cwd: not an absolute path"),
         ('task = "other"\nmode = "dry"', "mode: must be 'act' or 'advise'"),
         ('task = "other"\nretries = 1.0', "retries: must be a whole number"),
         ('task = "other"\nenabled = "no"', "enabled: must be true or false"),
