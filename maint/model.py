@@ -52,6 +52,10 @@ class StepOutcome(StrEnum):
     NOT_REACHED = "not_reached"
 
 
+#: the note of an action that a retry leaves out
+DONE_BEFORE = "done by an earlier attempt"
+
+
 class _Ordered(StrEnum):
     """A scale, in the order of its definition. All four operators: those inherited from str are alphabetical."""
 

@@ -68,7 +68,7 @@ def summary(what: str, made: Iterable[Made[Any]], steps: Sequence[Step]) -> str:
     seconds = sum(step.seconds for step in done(steps, "backup"))
     deleted = len(done(steps, "delete"))
     text = f"{what}, {size(raw)} -> {size(stored)} in {duration(seconds)}"
-    return text + (f", {deleted} old backups deleted" if deleted else "")
+    return text + (f", {deleted} old backup{'s' if deleted != 1 else ''} deleted" if deleted else "")
 
 
 def done(steps: Sequence[Step], verb: str) -> list[Step]:

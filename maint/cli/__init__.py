@@ -92,6 +92,11 @@ def main(args: list[str] | None = None) -> None:
         if "--debug" in argv:
             raise
         code = _tell(error, argv)
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        said = MaintError(f"internal error: {type(error).__name__}: {error}", hint="maint --debug … shows where")
+        code = _tell(said, argv)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,5 +1,6 @@
 """``maint run``: one job now, in the foreground."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from maint.cli.app import App, on_terminal
 from maint.cli.output import echo_json_line, printable
 from maint.cli.signals import ended_by_signals
 from maint.clock import Stop
-from maint.errors import HistoryError, Stopped, UsageError
+from maint.errors import HistoryDenied, HistoryError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from maint.config.model import Job, ServerConfig
@@ -184,6 +185,8 @@ def _history(app: App) -> Iterator[tuple[Any, HistoryError | None]]:
     try:
         history = app.history()
     except HistoryError as error:
+        if isinstance(error, HistoryDenied) and not os.access(app.config.state_dir, os.X_OK):
+            raise  # nothing here is ours: whoever called meant to do so as its owner
         yield None, error
         return
     with history:

@@ -19,7 +19,7 @@ from maint.history import History
 from maint.model import EXIT_CODES, Action, Finding, Outcome, Result, Run, Step, StepOutcome
 from maint.runner.journal import Journal
 from maint.runner.locks import Locks
-from maint.runner.loop import Loop
+from maint.runner.loop import Loop, failure
 from maint.runner.outcome import outcome_of
 from maint.runner.scratch import Scratch
 from maint.runner.scratch import sweep as sweep_scratch
@@ -101,8 +101,10 @@ def plan(ground: Ground, job: Job, server: ServerConfig | None) -> Iterator[Acti
 def work(ground: Ground, job: Job, server: ServerConfig | None, *, slot: str | None = None) -> Report:
     """Work one slot (None: a manual run), with as many attempts as the job allows."""
     done: set[tuple[str, str]] = set()
+    made: list[str] = []
     for attempt in range(1, job.retries + 2):
         report = _attempt(ground, job, server, slot, attempt, done)
+        made += report.outputs.get("backups", ())  # those of earlier attempts are as good
         slot = report.run.slot
         if report.run.outcome is not Outcome.FAILED or not report.transient or attempt > job.retries:
             break
@@ -111,7 +113,7 @@ def work(ground: Ground, job: Job, server: ServerConfig | None, *, slot: str | N
         _LOG.info("attempt %s failed (%s); next in %.0f s", attempt, report.run.error, delay)
         if ground.clock.wait(ground.stop, delay):
             break
-    return report
+    return replace(report, outputs={**report.outputs, "backups": made}) if made else report
 
 
 _LOG = logging.getLogger("maint.run")
@@ -128,7 +130,10 @@ def _attempt(
     task = ground.tasks[job.task]
     run = _claim(ground, task, job, server, slot, attempt)
     journal = Journal(ground.history, run, ground.clock, _LOG)
+    asked, own = ground.stop, Stop()  # the deadline of this run ends no other
+    ground = replace(ground, stop=own)
     with ExitStack() as stack:
+        stack.enter_context(asked.interrupts(lambda: own.set(asked.reason)))
         stack.enter_context(logs.bind(run=run.id, job=job.name, server=run.server))
         capture = stack.enter_context(logs.Capture(run.id))
         watch = Watch(
@@ -257,7 +262,8 @@ def _act(
         try:
             context.stop.check()
             actions = list(task.plan(context))
-        except MaintError as error:
+        except Exception as raised:  # noqa: BLE001 - a defect must not leave the run unfinished in the history
+            error = failure(raised, _LOG, "the plan")
             _LOG.error("%s", error)
             return context.stop.reason or error, error.transient
         if context.job.mode == "advise":

@@ -53,6 +53,7 @@ class Journal:
 
     def finish(self, outcome: Outcome, summary: str, error: str | None, hint: str | None) -> None:
         now = self._clock.now()
+        self.broken = None  # it may work again: a run that has ended must not look lost
         self._write(lambda history: history.finish(self.run.id, outcome, summary, error, hint, now=now))
 
     def trouble(self) -> Finding | None:

@@ -10,7 +10,7 @@ from typing import Any
 from maint import log as logs
 from maint.clock import Clock
 from maint.errors import MaintError
-from maint.model import Action, Finding, Result, Severity, Step, StepOutcome
+from maint.model import DONE_BEFORE, Action, Finding, Result, Severity, Step, StepOutcome
 from maint.runner.locks import Locks
 from maint.runner.outcome import BUSY
 from maint.runner.watch import Watch
@@ -61,7 +61,7 @@ class Loop:
         if action.skip is not None:
             return Result(StepOutcome.SKIPPED, action.skip)
         if (action.verb, action.object) in self.done_before:
-            return Result(StepOutcome.SKIPPED, "done by an earlier attempt")
+            return Result(StepOutcome.SKIPPED, DONE_BEFORE)
         if reason := self._why_not_now(action):
             return Result(StepOutcome.NOT_REACHED, reason)
         try:
@@ -69,11 +69,8 @@ class Loop:
                 if holder is not None:
                     return self._busy(action, holder)
                 return self.task.act(self.context, action)
-        except MaintError as error:
-            return self._failed(error)
-        except Exception as error:  # a defect must not take the other actions with it
-            self.log.exception("internal error in %s of %s", action.verb, action.object)
-            return self._failed(MaintError(f"internal error: {type(error).__name__}: {error}"))
+        except Exception as error:  # noqa: BLE001 - a defect must not take the other actions with it
+            return self._failed(failure(error, self.log, f"{action.verb} of {action.object}"))
 
     def _why_not_now(self, action: Action) -> str | None:
         if self.context.stop.reason is not None:
@@ -111,6 +108,14 @@ class Loop:
             return Result(StepOutcome.NOT_REACHED, f"interrupted: {self.ended}")
         after = {"hint": error.hint} if error.hint else {}
         return Result(StepOutcome.FAILED, str(error), after=after, transient=error.transient)
+
+
+def failure(error: Exception, log: logging.Logger, where: str) -> MaintError:
+    """Return the error as it is told; a defect is one of ours, and where it lies is in the log."""
+    if isinstance(error, MaintError):
+        return error
+    log.error("internal error in %s", where, exc_info=error)
+    return MaintError(f"internal error: {type(error).__name__}: {error}")
 
 
 def lanes(actions: Sequence[Action], first: Collection[str]) -> list[list[Action]]:

@@ -53,8 +53,11 @@ class Scratch:
 
 def sweep(config: Config, now: datetime) -> Iterator[Path]:
     """Remove the folders of processes that are gone; yield them."""
-    folder = _folder(config)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    try:
+        found = sorted(_folder(config).iterdir())
+    except OSError:  # none was ever made, or they are another user's
+        return
+    for path in found:
         owner = _owner(path)
         if owner is not None and _is_gone(owner, path, now):
             shutil.rmtree(path, ignore_errors=True)

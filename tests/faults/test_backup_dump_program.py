@@ -124,6 +124,25 @@ def test_one_table_without_its_data_is_named(database: Database, dumping_with: C
     assert counted(manifests(maint)[database.name]) == expected
 
 
+def test_a_retry_counts_what_an_earlier_attempt_has_made(
+    make_database: Callable[..., Database], configured: Configured, tmp_path: Path
+) -> None:
+    first, second = make_database(), make_database()
+    script = (
+        f'case "$*" in *{second.name}*) if mkdir "$(dirname "$0")/once" 2>/dev/null; then'
+        ' echo "pg_dump: error: server closed the connection unexpectedly" >&2; exit 1; fi;; esac; "$REAL" "$@"'
+    )
+    bin_dir = stand_in(tmp_path / "bin", first.cluster.installation, script)
+    maint = configured(first, second, server=f'bin_dir = "{bin_dir}"')
+    backup_job(maint, retries=1, retry_delay="1s")
+    answer = maint("run", "backup", "--json")
+    assert answer.code == 0, answer
+    assert answer.json["attempt"] == 2
+    assert answer.json["summary"].startswith("2 databases (1 by an earlier attempt), ")
+    assert sorted(answer.json["backups"]) == sorted(backup["id"] for backup in maint.json("backups"))
+    assert len(answer.json["backups"]) == 2
+
+
 def test_secrets_that_a_program_prints_are_redacted(database: Database, configured: Configured, tmp_path: Path) -> None:
     secret = "correct horse'battery\\staple"
     script = (

@@ -1,6 +1,7 @@
 """The SQLite history when something is wrong: each fault is one clear error, and nothing acknowledged is lost."""
 
 import fcntl
+import logging
 import os
 import pwd
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from maint.clock import SystemClock
 from maint.config.model import Config, HistoryConfig
 from maint.errors import HistoryError
 from maint.history import History, engine
@@ -22,6 +24,7 @@ from maint.history.schema import REVISION
 from maint.history.upgrade import revision
 from maint.model import Action, Outcome, Result, Step
 from maint.owner import me
+from maint.runner.journal import Journal
 
 NOW = datetime(2026, 11, 20, 2, 0, 3, tzinfo=UTC)
 ROOT = os.geteuid() == 0
@@ -152,6 +155,23 @@ def test_locked_for_too_long(config: Config, monkeypatch: pytest.MonkeyPatch) ->
         other.execute("ROLLBACK")
         other.close()
         history.record(run, step("a"))
+
+
+def test_how_a_run_ended_is_written_once_the_history_works_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.1)
+    with History.open(config) as history:
+        run = history.run(claim(history))
+        journal = Journal(history, run, SystemClock(), logging.getLogger("test"))
+        other = sqlite3.connect(file_of(config), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        journal.step(step("a"))
+        other.execute("ROLLBACK")
+        other.close()
+        assert journal.trouble() is not None  # what was not written is told
+        journal.finish(Outcome.WARNED, "1 done", None, None)
+        assert history.run(run.id).outcome is Outcome.WARNED  # not lost, as it would look
 
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:
@@ -317,7 +337,7 @@ from maint.cli import main
 
 def call():
     try:
-        main(["--config", sys.argv[1], "history", "--limit", "1"])
+        main(["--config", sys.argv[1], *sys.argv[2:]])
     except SystemExit as error:
         print("exit", error.code)
 
@@ -329,18 +349,21 @@ call()
 
 
 @pytest.mark.skipif(not ROOT, reason="needs to become another user: root only")
-def test_another_user_is_told_exactly_what_to_type(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["history --limit 1", "run backup"])
+def test_another_user_is_told_exactly_what_to_type(config: Config, tmp_path: Path, command: str) -> None:
     History.open(config).close()
+    (config.state_dir / "scratch").mkdir()
     toml = tmp_path / "maint.toml"
-    toml.write_text(f'state_dir = "{config.state_dir}"\n')
+    toml.write_text(f'state_dir = "{config.state_dir}"\n[server.main]\ndsn = "host=/nowhere"\n')
     for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest makes them private
         folder.chmod(0o755)
-    shown = subprocess.run([sys.executable, "-c", _DENIED, toml], check=True, capture_output=True, text=True)
-    assert shown.stdout.endswith("exit 0\nexit 1\n")
+    argv = [sys.executable, "-c", _DENIED, toml, *command.split()]
+    shown = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert shown.stdout.endswith("exit 1\n")
     root = pwd.getpwuid(0).pw_name
-    assert shown.stderr.splitlines() == [
+    assert shown.stderr.splitlines()[-2:] == [
         f"maint: the history belongs to {root}: {config.state_dir}/maint.db",
-        f"hint: sudo -u {root} maint --config {toml} history --limit 1",
+        f"hint: sudo -u {root} maint --config {toml} {command}",
     ]
 
 

@@ -144,6 +144,18 @@ def test_a_statement_that_takes_too_long_is_ended(job: Callable[..., Maint], dat
     assert database.value(sleeping) == 0
 
 
+def test_the_deadline_of_one_server_is_not_that_of_the_next(job: Callable[..., Maint], database: Database) -> None:
+    only_there = "SELECT pg_sleep(CASE WHEN current_setting('application_name') = 'maint run 1' THEN 600 ELSE 0 END)"
+    maint = job('timeout = "2s"', statements=[only_there])
+    maint.add(f"[server.second]\ndsn = {json.dumps(database.cluster.dsn())}\n")
+    answer = maint("run", "mine", "--json")
+    assert [(run["server"], run["outcome"]) for run in answer.json_lines] == [
+        ("main", "timed_out"),
+        ("second", "succeeded"),
+    ]
+    assert answer.code == 6
+
+
 def test_dry_run_prints_what_is_executed_and_does_nothing(job: Callable[..., Maint], database: Database) -> None:
     statements = ["DELETE FROM ONLY public.parent", "ALTER ROLE postgres PASSWORD 'never shown'"]
     maint = job(statements=statements)

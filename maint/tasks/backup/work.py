@@ -7,7 +7,7 @@ from typing import Any
 from maint.backups import telling
 from maint.backups.stores import open_stores
 from maint.backups.upkeep import Upkeep
-from maint.model import Action, Finding, Result, Step
+from maint.model import DONE_BEFORE, Action, Finding, Result, Step
 from maint.postgres import connect
 from maint.task import Context
 from maint.tasks.backup import dumping
@@ -50,10 +50,12 @@ def act(context: Context[Options], action: Action) -> Result:
 def conclude(context: Context[Options], steps: Sequence[Step]) -> str:
     """Sum up: ``2 databases, 2.9 GB -> 0.8 GB in 0:31``."""
     backups = sum(step.action.verb == "backup" for step in steps)
-    done = len(telling.done(steps, "backup"))
+    earlier = sum(step.action.verb == "backup" and step.result.note == DONE_BEFORE for step in steps)
+    done = len(telling.done(steps, "backup")) + earlier
     of = f" of {backups}" if done != backups else ""
     upkeep: Upkeep | None = context.state.get("upkeep")
     what = f"{done}{of} {'database' if backups == 1 else 'databases'}"
+    what += f" ({earlier} by an earlier attempt)" if earlier else ""
     return telling.summary(what, upkeep.made if upkeep else (), steps)
 
 
