@@ -29,6 +29,7 @@ Identifier = sql.Identifier
 Literal = sql.Literal
 SQL = sql.SQL
 Composed = sql.Composed
+Composable = sql.Composable
 
 #: seconds until a connection attempt, each host of a list by itself, is given up
 CONNECT_TIMEOUT = 10
@@ -249,6 +250,11 @@ def statement(name: str, major: int) -> str:
 def quoted(*parts: str) -> str:
     """Quote a possibly qualified name as PostgreSQL would show it: only where it must be."""
     return ".".join(p if re.fullmatch(r"[a-z_][a-z0-9_]*", p) else '"' + p.replace('"', '""') + '"' for p in parts)
+
+
+def as_text(statement: sql.Composable) -> str:
+    """Return a statement as it may be shown, or sent."""
+    return re.sub(r"  +(?=E')", " ", statement.as_string(None))
 
 
 def masked(dsn: str) -> str:

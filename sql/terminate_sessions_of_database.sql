@@ -4,4 +4,5 @@
 -- Source: https://www.postgresql.org/docs/current/functions-admin.html
 SELECT pid, pg_terminate_backend(pid) AS ended
 FROM pg_stat_activity
-WHERE datname = %(database)s AND pid <> pg_backend_pid();
+WHERE datname = %(database)s AND pid <> pg_backend_pid()
+  AND backend_type NOT IN ('autovacuum worker', 'parallel worker');

@@ -1,15 +1,17 @@
-"""``maint restore``: a backup back into a database."""
+"""``maint restore``: a backup back into a database; or one of files into a folder."""
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from maint.cli import restore_view
 from maint.cli.app import App, on_terminal
-from maint.cli.output import duration, echo_json, printable
+from maint.cli.output import printable
 from maint.cli.signals import ended_by_signals
 from maint.cli.stock import Stock, open_stock
 from maint.clock import Stop
@@ -18,16 +20,19 @@ from maint.errors import UsageError
 if TYPE_CHECKING:
     from maint.backups.inventory import Backup
     from maint.config.model import ServerConfig
-    from maint.restore.into import Done, Order
+    from maint.restore.into import Order
     from maint.restore.sources import Tools
+
+_OF_REPLACE = ("disconnect", "yes")
+_OF_FOLDERS = ("with_owners", "with_outside_links")
 
 
 @click.command()
 @click.argument("backup")
-@click.option("--to", "to", required=True, metavar="[SERVER/]DATABASE", help="Where to: new, or empty, or --replace.")
+@click.option("--to", "to", metavar="[SERVER/]DATABASE", help="Where to: new, or empty, or --replace.")
 @click.option("--repository", help="From this repository. Default: the first that holds it.")
 @click.option("--schema", "schemas", multiple=True, help="Only this schema; may be given again.")
-@click.option("--table", "tables", multiple=True, help="Only this table; may be given again.")
+@click.option("--table", "tables", multiple=True, help="Only this table, [SCHEMA.]TABLE; may be given again.")
 @click.option("--no-owner", is_flag=True, help="Everything belongs to the role of the connection.")
 @click.option("--no-privileges", is_flag=True, help="Without GRANT and REVOKE.")
 @click.option("--roles", is_flag=True, help="Create the roles that the server lacks, from the backup.")
@@ -38,47 +43,107 @@ if TYPE_CHECKING:
 @click.option("--replace", is_flag=True, help="Put it in the place of the database, which stays under a dated name.")
 @click.option("--disconnect", is_flag=True, help="With --replace: end the sessions of the database for the swap.")
 @click.option("--yes", metavar="NAME", help="With --replace: the name of the database, instead of being asked.")
+@click.option("--to-folder", type=click.Path(path_type=Path, file_okay=False), help="Where to, of files: new or empty.")
+@click.option("--with-owners", is_flag=True, help="With --to-folder: give files their owners again, as root.")
+@click.option("--with-outside-links", is_flag=True, help="With --to-folder: links that lead out of it, too.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, in the same words, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def restore(app: App, /, backup: str, to: str, repository: str | None, as_json: bool, **options: Any) -> int:
+def restore(app: App, /, backup: str, repository: str | None, as_json: bool, **options: Any) -> int:
     """Restore BACKUP: an id or the beginning of one, or [SERVER/]DATABASE[@newest|@proven|@INSTANT].
 
-    The tables and their rows must all be there, else the new database is dropped again. What is made of them
-    afterwards (indexes, constraints, materialised views) and could not be is named: exit code 3. All counted tables
-    are counted again and compared. Left out unless asked for: tablespaces, subscriptions, publications.
+    The tables and their rows must all be there, else nothing of it is. What is made of them afterwards (indexes,
+    constraints, materialised views) and could not be is named: exit code 3. All counted tables are counted again and
+    compared. Left out unless asked for: tablespaces, subscriptions, publications.
+
+    A chosen table brings its partitions, indexes, constraints and sequences, and the types and functions it needs;
+    a foreign key to a table that was not chosen is left out and named.
 
     Exit codes: 0 restored, 1 failed, 2 usage, 3 restored but for what is named, 5 stopped.
     """
     from maint import log
-    from maint.restore import into, swap
 
     log.setup(sys.stderr, debug=app.debug, quiet=on_terminal() and not app.debug)
-    stop = Stop()
-    with ended_by_signals(stop), _tools(app, stop, show=on_terminal() and not as_json) as tools:
-        order = _order(app, open_stock(app, repository), backup, to, options)
-        if not options["replace"]:
-            if options["disconnect"] or options["yes"]:
-                raise UsageError("--disconnect and --yes go with --replace")
-            return _tell(order, into.restore(order, tools, app.clock), {}, as_json=as_json)
+    _check_options(options)
+    stock = open_stock(app, repository)
+    copy = _readable(stock.select(backup))
+    if options["to_folder"] is not None:
+        return _into_folder(app, stock, copy, options, as_json=as_json)
+    return _into_database(app, _order(app, stock, copy, options), options, as_json=as_json)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if (options["to"] is None) == (options["to_folder"] is None):
+        raise UsageError("where to? --to [SERVER/]DATABASE; or, of files, --to-folder DIR")
+    given = {name: f"--{name.replace('_', '-')}" for name, value in options.items() if value}
+    if wrong := [given[name] for name in _OF_REPLACE if name in given and not options["replace"]]:
+        raise UsageError(f"{' and '.join(wrong)} goes with --replace")
+    if wrong := [given[name] for name in _OF_FOLDERS if name in given and options["to_folder"] is None]:
+        raise UsageError(f"{' and '.join(wrong)} goes with --to-folder")
+    if options["replace"] and (options["schemas"] or options["tables"]):
+        raise UsageError(
+            "--replace takes the whole backup: what is not chosen would be gone",
+            hint="restore the chosen ones into a new database, and copy them from there",
+        )
+
+
+def _into_database(app: App, order: "Order", options: Mapping[str, Any], *, as_json: bool) -> int:
+    from maint.restore import into, swap
+    from maint.restore.steps import Steps
+
+    told: list[str] = []
+    dry = bool(options["dry_run"])
+    if options["replace"] and not dry:
         _confirm(order, options["yes"])
-        replaced = swap.replace(order, tools, app.clock, disconnect=options["disconnect"])
-    more = {"old_database": replaced.old_name, "stays_behind": list(replaced.stays_behind)}
-    return _tell(order, replaced.done, more, as_json=as_json)
+    more: dict[str, Any] = {}
+    with _tools(app, show=on_terminal() and not as_json) as tools:
+        steps = Steps(told.append if dry else _logged(tools.log), dry)
+        if options["replace"]:
+            replaced = swap.replace_database(order, tools, app.clock, steps, disconnect=options["disconnect"])
+            done = replaced.done
+            more = {"old_database": replaced.old_name, "stays_behind": list(replaced.stays_behind)}
+        else:
+            done = into.restore(order, tools, app.clock, steps)
+    if dry:
+        return restore_view.plan(order, told, as_json=as_json)
+    return restore_view.result(order, done, more, as_json=as_json)
 
 
-def _order(app: App, stock: Stock, text: str, to: str, options: Mapping[str, Any]) -> "Order":
+def _logged(log: logging.Logger) -> Callable[[str], None]:
+    return lambda text: log.info("%s", printable(text))
+
+
+def _into_folder(app: App, stock: Stock, copy: "Backup", options: Mapping[str, Any], *, as_json: bool) -> int:
+    from maint.restore.files import restore_files
+
+    if options["dry_run"]:
+        raise UsageError("--to-folder has no --dry-run: the folder must be empty or new")
+    with _tools(app, show=on_terminal() and not as_json) as tools:
+        done = restore_files(
+            stock.repositories[copy.repository],
+            copy,
+            options["to_folder"],
+            identity=stock.configs[copy.repository].identity_file,
+            tools=tools,
+            clock=app.clock,
+            owners=options["with_owners"],
+            outside_links=options["with_outside_links"],
+        )
+    return restore_view.files(copy, options["to_folder"], done, as_json=as_json)
+
+
+def _order(app: App, stock: Stock, copy: "Backup", options: Mapping[str, Any]) -> "Order":
     from maint.backups import inventory
     from maint.backups.manifest import DatabaseManifest
     from maint.restore.engine import Way
     from maint.restore.into import Order
     from maint.restore.stream import Backup as Source
 
-    copy = _readable(stock.select(text))
     found = stock.repositories[copy.repository]
     manifest = inventory.fresh(found, copy)
     if not isinstance(manifest, DatabaseManifest):
-        raise UsageError(f"{copy.id} is a backup of files, not of a database")
-    server, database = _destination(app, to, copy)
+        raise UsageError(f"{copy.id} is a backup of files, not of a database", hint="--to-folder DIR")
+    server, database = _destination(app, options["to"], copy)
     way = Way(
         owners=not options["no_owner"],
         privileges=not options["no_privileges"],
@@ -106,7 +171,7 @@ def _destination(app: App, to: str, copy: "Backup") -> "tuple[ServerConfig, str]
     """Read ``[SERVER/]DATABASE``; without a server it is the one the backup is of."""
     servers = app.config.server
     name, slash, database = to.partition("/")
-    if not slash or name not in servers:
+    if not slash:  # a slash in a database's name: with the server before it, so that no misspelt server becomes one
         name, database = copy.server, to
     if name not in servers:
         raise UsageError(
@@ -114,7 +179,13 @@ def _destination(app: App, to: str, copy: "Backup") -> "tuple[ServerConfig, str]
         )
     if not database:
         raise UsageError("--to names no database", hint="--to [SERVER/]DATABASE")
+    if len(database.encode()) > _NAME_BYTES:
+        raise UsageError(f"a name has at most {_NAME_BYTES} bytes, {database} has {len(database.encode())}")
     return servers[name], database
+
+
+#: bytes of a name that PostgreSQL keeps
+_NAME_BYTES = 63
 
 
 def _confirm(order: "Order", yes: str | None) -> None:
@@ -129,13 +200,13 @@ def _confirm(order: "Order", yes: str | None) -> None:
 
 
 @contextmanager
-def _tools(app: App, stop: Stop, *, show: bool) -> "Iterator[Tools]":
-    """Lend what a restore needs; its scratch folder is gone afterwards."""
+def _tools(app: App, *, show: bool) -> "Iterator[Tools]":
+    """Lend what a restore needs, until a signal ends it; its scratch folder is gone afterwards."""
     from maint.cli.progress import Line
     from maint.restore.sources import Tools
-    from maint.runner.scratch import Scratch
+    from maint.runner.scratch import Scratch, sweep
 
-    line = Line(sys.stderr, app.clock)
+    line, log, stop = Line(sys.stderr, app.clock), logging.getLogger("maint.restore"), Stop()
     last = app.clock.monotonic()
 
     def progress(name: str, /, **numbers: Any) -> None:
@@ -144,48 +215,10 @@ def _tools(app: App, stop: Stop, *, show: bool) -> "Iterator[Tools]":
             last = app.clock.monotonic()
             line.show({name: numbers})
 
-    with Scratch(app.config, 0) as scratch:
+    with ended_by_signals(stop), Scratch(app.config, 0) as scratch:
+        for path in sweep(app.config, app.clock.now()):
+            log.info("removed %s, left by a process that was killed", path)
         try:
-            yield Tools(stop, logging.getLogger("maint.restore"), scratch, progress)
+            yield Tools(stop, log, scratch, progress)
         finally:
             line.clear()
-
-
-def _tell(order: "Order", done: "Done", more: Mapping[str, Any], *, as_json: bool) -> int:
-    code = 3 if done.problems or done.rows.differing else 0
-    if as_json:
-        echo_json(_as_json(order, done, code) | dict(more))
-        return code
-    for problem in done.problems:
-        click.echo(f"not made   {printable(problem.entry)}: {printable(problem.error)}")
-    for text in done.rows.differing:
-        click.echo(f"differs    {printable(text)}")
-    for text in done.rows.uncompared:
-        click.echo(f"uncompared {printable(text)}")
-    for label in done.left_out:
-        click.echo(f"left out   {printable(label)}")
-    for text in more.get("stays_behind", ()):
-        click.echo(f"stays with the old database: {printable(text)}")
-    if "old_database" in more:
-        click.echo(f"the old database is kept as {printable(more['old_database'])}")
-    compared = f"{done.rows.tables} tables, {done.rows.rows:,} rows compared"
-    where = f"{order.server.name}/{printable(order.database)}"
-    click.echo(f"restored {order.backup.place.id} into {where} in {duration(done.seconds)}: {compared}")
-    return code
-
-
-def _as_json(order: "Order", done: "Done", code: int) -> dict[str, Any]:
-    return {
-        "id": order.backup.place.id,
-        "repository": order.backup.repository.name,
-        "server": order.server.name,
-        "database": order.database,
-        "seconds": round(done.seconds, 3),
-        "exit_code": code,
-        "tables_compared": done.rows.tables,
-        "rows_compared": done.rows.rows,
-        "differing": done.rows.differing,
-        "uncompared": done.rows.uncompared,
-        "problems": [{"entry": problem.entry, "error": problem.error} for problem in done.problems],
-        "left_out": done.left_out,
-    }

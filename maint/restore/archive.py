@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: "3393; 1259 16389 TABLE DATA public orders owner": kinds are written in capitals, names as they are
 _LINE = re.compile(r"(?P<id>\d+); (?P<catalog>\d+) (?P<oid>\d+) (?P<rest>.*)")
+
+#: how a verbose listing goes on: "\t" and ids follow
+_DEPENDS = ";\tdepends on:"
 
 #: every kind that pg_restore prints, longest first: "TABLE DATA" begins with "TABLE"
 _KINDS = sorted(
@@ -36,6 +39,7 @@ class Entry:
     kind: str  #: "TABLE DATA"; "" if it is of a kind that is not known here
     names: str  #: "public orders owner": schema or -, name, owner; not to be split where names hold spaces
     line: str  #: as pg_restore printed it
+    needs: tuple[int, ...] = ()  #: ids of what it depends on, where the listing was verbose
 
     @property
     def schema(self) -> str:
@@ -49,8 +53,15 @@ class Entry:
 
 
 def entries(listing: str) -> list[Entry]:
-    """Read the output of ``pg_restore --list``."""
-    return [entry for line in listing.splitlines() if (entry := _entry(line))]
+    """Read the output of ``pg_restore --list``, verbose or not."""
+    found: list[Entry] = []
+    for line in listing.split("\n"):  # not splitlines: a name may hold what Unicode takes for the end of a line
+        if line.startswith(_DEPENDS) and found:
+            needs = tuple(sorted({int(word) for word in line.removeprefix(_DEPENDS).split()}))
+            found[-1] = replace(found[-1], needs=needs)
+        elif entry := _entry(line):
+            found.append(entry)
+    return found
 
 
 def _entry(line: str) -> Entry | None:
@@ -59,7 +70,7 @@ def _entry(line: str) -> Entry | None:
         return None
     rest = found["rest"]
     kind = next((kind for kind in _KINDS if rest.startswith(kind + " ")), "")
-    return Entry(int(found["id"]), int(found["oid"]), kind, rest.removeprefix(kind).strip(), line)
+    return Entry(int(found["id"]), int(found["oid"]), kind, rest.removeprefix(kind).strip(" "), line)
 
 
 def use_list(taken: Iterable[Entry]) -> str:

@@ -78,6 +78,14 @@ class Prepared:
         )
 
 
+    def has_exactly(self, entry: Entry) -> bool:
+        """Tell whether an entry makes, or is about, one of these extensions; or makes one of the schemas."""
+        words = entry.names.removeprefix("- ").split(" ")
+        if entry.kind == "COMMENT":
+            return words[0] == "EXTENSION" and words[1] in self.extensions
+        return words[0] in {"EXTENSION": self.extensions, "SCHEMA": self.schemas}.get(entry.kind, ())
+
+
 def make_extensions(
     connection: Connection, extensions: Sequence[Extension], entries: Sequence[Entry], *, owner: str
 ) -> Leave:
@@ -118,5 +126,6 @@ def target_for(connection: Connection, server: ServerConfig, database: str, pg_d
     That of the server's own major reads older archives; a newer archive needs the pg_restore that came with it.
     """
     major = max(connection.major, int(pg_dump.split(".")[0]))
-    path, _ = programs.find("pg_restore", major=major, bin_dir=server.bin_dir)
-    return Target(database, f"dbname={libpq_value(database)}", connection.environment(), path)
+    path, version = programs.find("pg_restore", major=major, bin_dir=server.bin_dir)
+    older = connection.major < 17 <= int(version.split(".")[0])
+    return Target(database, f"dbname={libpq_value(database)}", connection.environment(), path, older)

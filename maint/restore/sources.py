@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from maint.clock import Stop
-from maint.errors import Damaged, ProgramFailed
+from maint.errors import Damaged, MaintError, ProgramFailed
+from maint.format import size
 from maint.process import Command, Program, run
 from maint.restore.stream import Backup, Raw
 
 _CHUNK = 1 << 20
+
+#: bytes of a dump that failed which are read for the sake of a better word for it
+_READ_ON = 1 << 30
 
 #: sections as pg_restore names them
 PRE_DATA, DATA, POST_DATA = "pre-data", "data", "post-data"
@@ -31,6 +35,7 @@ class Target:
     dbname: str  #: as libpq takes it after --dbname
     environment: Mapping[str, str]  #: PG*
     pg_restore: Path
+    is_older: bool = False  #: than what this pg_restore was made for: a setting that it makes is not known there
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,17 @@ class Archive(Protocol):
 
     listing: str  #: its table of contents, as pg_restore --list prints it
 
-    def restore(self, section: str, arguments: Sequence[str]) -> None:
-        """Run pg_restore on a section, in the order pre-data, data, post-data. Raises `Failed`."""
+    def read_head(self, *options: str) -> str:
+        """Return what pg_restore says with these options, for which it needs no data: ``--list --schema=sales``."""
         ...
+
+    def restore(self, sections: Sequence[str], arguments: Sequence[str]) -> None:
+        """Run pg_restore on sections, in the order pre-data, data, post-data. Raises `Failed`."""
+        ...
+
+
+class NoRoom(MaintError):
+    """The scratch folder is too small."""
 
 
 class Failed(Exception):
@@ -71,10 +84,23 @@ def opened(backup: Backup, target: Target, jobs: int, tools: Tools) -> Iterator[
             yield _Streaming(told, target, tools)
             return
         folder = Path(tempfile.mkdtemp(dir=tools.scratch()))
-        path = folder / "archive"
-        (_spool if backup.manifest.format == "custom" else _untar)(told, path)
-        yield _Files(path, target, jobs, tools)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _check_room(backup, folder)
+            path = folder / "archive"
+            (_spool if backup.manifest.format == "custom" else _untar)(told, path)
+            yield _Files(path, target, jobs, tools)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_room(backup: Backup, folder: Path) -> None:
+    free, needed = shutil.disk_usage(folder).free, backup.manifest.dump.raw_bytes
+    if free < needed:
+        streams = "one job needs no room here; or " if backup.manifest.format == "custom" else ""
+        raise NoRoom(
+            f"{folder.parent.parent} has {size(free)} free, the dump takes {size(needed)} there",
+            hint=f"{streams}put state_dir where there is more room",
+        )
 
 
 class _Told:
@@ -83,6 +109,10 @@ class _Told:
     def __init__(self, raw: Raw, backup: Backup, tools: Tools) -> None:
         self._raw, self._tools = raw, tools
         self._name, self._total = backup.place.database, backup.manifest.dump.raw_bytes
+
+    @property
+    def done(self) -> int:
+        return self._raw.done
 
     def read(self, n: int = -1, /) -> bytes:
         data = self._raw.read(n)
@@ -118,12 +148,15 @@ class _Files:
 
     def __init__(self, path: Path, target: Target, jobs: int, tools: Tools) -> None:
         self._path, self._target, self._jobs, self._tools = path, target, jobs, tools
-        command = Command((str(target.pg_restore), "--list", str(path)))
-        self.listing = run(command, stop=tools.stop, log=tools.log)
+        self.listing = self.read_head("--list")
 
-    def restore(self, section: str, arguments: Sequence[str]) -> None:
-        jobs = [f"--jobs={self._jobs}"] if section != PRE_DATA else []
-        with _pg_restore(self._target, section, [*jobs, *arguments, str(self._path)], self._tools, None) as program:
+    def read_head(self, *options: str) -> str:
+        command = Command((str(self._target.pg_restore), *options, str(self._path)))
+        return run(command, stop=self._tools.stop, log=self._tools.log)
+
+    def restore(self, sections: Sequence[str], arguments: Sequence[str]) -> None:
+        jobs = [f"--jobs={self._jobs}"] if PRE_DATA not in sections else []
+        with _pg_restore(self._target, sections, [*jobs, *arguments, str(self._path)], self._tools, None) as program:
             program.wait()
 
 
@@ -133,13 +166,15 @@ class _Streaming:
     def __init__(self, raw: _Told, target: Target, tools: Tools) -> None:
         self._raw, self._target, self._tools = raw, target, tools
         self._head = bytearray()
-        self.listing = self._list()
+        self.listing = self._read("--list", chunks=self._chunks_to_keep())  # that is all it needs
 
-    def _list(self) -> str:
-        """Let pg_restore read the table of contents, and keep what it has read."""
+    def read_head(self, *options: str) -> str:
+        return self._read(*options, chunks=iter([bytes(self._head)]))
+
+    def _read(self, *options: str, chunks: Iterator[bytes]) -> str:
         lines: list[bytes] = []
-        feeder = _Feeder(self._chunks_to_keep())
-        command = Command((str(self._target.pg_restore), "--list"))
+        feeder = _Feeder(chunks)
+        command = Command((str(self._target.pg_restore), *options))
         with feeder, Program(command, stop=self._tools.stop, log=self._tools.log, stdin=feeder.take()) as program:
             feeder.start()
             with feeder.first_error():
@@ -156,14 +191,24 @@ class _Streaming:
         while data := self._raw.read(_CHUNK):
             yield data
 
-    def restore(self, section: str, arguments: Sequence[str]) -> None:
-        feeder = _Feeder(self._all() if section == DATA else iter([bytes(self._head)]))
-        with feeder, _pg_restore(self._target, section, arguments, self._tools, feeder.take()) as program:
-            feeder.start()
-            with feeder.first_error():
-                program.wait()
-            if section == DATA:
-                feeder.finish()
+    def restore(self, sections: Sequence[str], arguments: Sequence[str]) -> None:
+        feeder = _Feeder(self._all() if DATA in sections else iter([bytes(self._head)]))
+        try:
+            with feeder, _pg_restore(self._target, sections, arguments, self._tools, feeder.take()) as program:
+                feeder.start()
+                with feeder.first_error():
+                    program.wait()
+                if DATA in sections:
+                    feeder.finish()
+        except Failed:
+            self._look_for_damage()
+            raise
+
+    def _look_for_damage(self) -> None:
+        """Read on for a while: a byte that changed may have failed in pg_restore before its checksum was reached."""
+        until = self._raw.done + _READ_ON
+        while self._raw.done < until and self._raw.read(_CHUNK):
+            pass
 
 
 class _Feeder:
@@ -230,9 +275,10 @@ class _Feeder:
 
 @contextmanager
 def _pg_restore(
-    target: Target, section: str, arguments: Sequence[str], tools: Tools, stdin: int | None
+    target: Target, sections: Sequence[str], arguments: Sequence[str], tools: Tools, stdin: int | None
 ) -> Iterator[Program]:
-    argv = (str(target.pg_restore), f"--section={section}", f"--dbname={target.dbname}", "--no-password", *arguments)
+    chosen = [f"--section={section}" for section in sections]
+    argv = (str(target.pg_restore), *chosen, f"--dbname={target.dbname}", "--no-password", *arguments)
     said = _Said(tools.log)
     try:
         with Program(Command(argv, env=target.environment), stop=tools.stop, log=said.logger, stdin=stdin) as program:

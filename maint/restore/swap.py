@@ -1,27 +1,34 @@
 """Replace a database: restore beside it, carry over what belongs to it, and swap both names in one transaction.
 
 ALTER DATABASE … RENAME fails while anyone is connected; two renames in one transaction work; settings, privileges and
-the connection limit stay with the old database [tried]. The old database keeps its contents under a dated name. It is
-closed to connections, if at all, only between the end of the restore and the swap.
+the connection limit stay with the old database [tried]. The old database keeps its contents under a dated name.
+
+The first rename locks the old database for all who want to connect, superusers too, and then waits up to five seconds
+for those who are connected to be gone: meanwhile another session ends them. Until the transaction is committed nothing
+has changed; the server itself undoes it if maint, or the server, is killed [tried].
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from maint.clock import Clock
-from maint.config.model import ServerConfig
-from maint.errors import MaintError, ServerError, UsageError
-from maint.postgres import SQL, Composed, Connection, Identifier, Literal, connect
-from maint.restore import into, place
-from maint.restore.into import APPLICATION, Done, Order
+from maint.clock import Clock, Stop
+from maint.errors import LockNotAvailable, MaintError, PermissionDenied, ServerError, UsageError
+from maint.postgres import SQL, Connection, Identifier, connect
+from maint.restore import beside, into, properties, room
+from maint.restore.beside import APPLICATION
+from maint.restore.into import Done, Order
 from maint.restore.sources import Tools
+from maint.restore.steps import Steps
 
 #: bytes of a name that PostgreSQL keeps
 _NAME_BYTES = 63
-#: seconds that sessions which were told to end may take
-_ENDING = 10.0
+#: how often the renames are tried while sessions are being ended; each waits for five seconds
+_TRIES = 3
+#: seconds between two looks for sessions to end
+_LOOK = 0.1
 
 
 class InUse(UsageError):
@@ -37,28 +44,26 @@ class Replaced:
     stays_behind: tuple[str, ...]  #: slots and subscriptions that are bound to the old one
 
 
-def replace(order: Order, tools: Tools, clock: Clock, *, disconnect: bool) -> Replaced:
+def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, disconnect: bool) -> Replaced:
     """Put the backup in the place of the database of that name.
 
     Raises `InUse` while others are connected, unless they are to be disconnected; whatever is raised, the old
     database is there under its name and open.
     """
-    beside = suffixed(order.database, f"_maint_{order.backup.place.id[-4:]}")
     old_name = suffixed(order.database, f"_old_{clock.now():%Y%m%dT%H%M%SZ}")
     with connect(order.server, application_name=APPLICATION, stop=tools.stop) as connection:
-        into.check(connection, order, tools)
+        into.prepare(connection, order, tools, steps)
         old = _settings(connection, order)
         _refuse_in_use(connection, order, disconnect=disconnect)
-        place.create_database(connection, beside, order.backup.manifest.source)
-        try:
-            done = into.fill(order, beside, tools, clock)
-            _carry_over(connection, order.database, beside, old)
+        steps.tell(room.check(connection, order.backup.manifest.source))
+        with into.made_roles(connection, order, tools, steps) as created, _new(connection, order, steps) as new:
+            done = into.fill(order, new, tools, clock, steps)
+            for statement in properties.of_database(connection, order.database, new, old):
+                steps.perform(connection, statement)
             behind = connection.query("list_stays_behind", database=order.database)
-            with _closed(order, connection, tools, clock, disconnect=disconnect):
-                _swap(connection, order.database, beside, old_name)
-        except BaseException:
-            into.drop(order.server, beside)
-            raise
+            _swap(connection, order, Names(order.database, new, old_name), tools, clock, steps, disconnect=disconnect)
+    left_out = () if old.default_tablespace else (f"TABLESPACE {old.tablespace}: the database is in the default one",)
+    done = replace(done, roles=created, left_out=(*done.left_out, *left_out))
     return Replaced(done, old_name, tuple(row.what for row in behind))
 
 
@@ -66,6 +71,12 @@ def suffixed(name: str, suffix: str) -> str:
     """Append to a database's name, within the 63 bytes that PostgreSQL keeps; characters stay whole."""
     room = _NAME_BYTES - len(suffix.encode())
     return name.encode()[:room].decode(errors="ignore") + suffix
+
+
+@contextmanager
+def _new(connection: Connection, order: Order, steps: Steps) -> Iterator[str]:
+    with into.fit(), beside.made(connection, order.server, order.backup.manifest.source, steps) as name:
+        yield name
 
 
 def _settings(connection: Connection, order: Order) -> Any:
@@ -76,119 +87,104 @@ def _settings(connection: Connection, order: Order) -> Any:
         )
     if rows[0].template:
         raise UsageError(f"{order.database} is a template database: it is not replaced")
+    if order.database == connection.database:
+        raise UsageError(
+            f"{order.database} is the database over which maint reaches {order.server.name}",
+            hint=f'maintenance_db = "template1" in [server.{order.server.name}]',
+        )
+    if not rows[0].may_rename:
+        raise PermissionDenied(
+            f"{connection.user} may not rename {order.database}",
+            hint=f"as a superuser, or as {rows[0].owner} with CREATEDB",
+        )
     return rows[0]
 
 
 def _refuse_in_use(connection: Connection, order: Order, *, disconnect: bool) -> None:
     """Say who is connected, before and after the long work."""
     sessions = connection.query("list_sessions_of_database", database=order.database)
+    if prepared := [one for one in sessions if one.pid is None]:
+        raise InUse(f"{order.database} has a {_who(prepared)}", hint="COMMIT PREPARED or ROLLBACK PREPARED it there")
     if sessions and not disconnect:
-        who = "; ".join(f"{s.role} ({s.application}, pid {s.pid}, since {s.since:%H:%M})" for s in sessions[:5])
-        more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
-        raise InUse(
-            f"others are connected to {order.database}: {who}{more}",
-            hint="end them, or let them be ended: --disconnect",
-        )
+        raise _in_use(order, sessions)
 
 
-def _carry_over(connection: Connection, database: str, beside: str, old: Any) -> None:
-    """Give the new database what belongs to the old one and is not in it."""
-    new = Identifier(beside)
-    statements: list[Composed] = [
-        SQL("ALTER DATABASE {} OWNER TO {}").format(new, Identifier(old.owner)),
-        SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(new, Literal(old.connection_limit)),
-        SQL("COMMENT ON DATABASE {} IS {}").format(new, Literal(old.comment)),
-        *_privileges(connection, database, new),
-        *_role_settings(connection, database, new),
-    ]
-    for statement in statements:
-        connection.perform(statement)
-
-
-def _privileges(connection: Connection, database: str, new: Identifier) -> Iterator[Composed]:
-    grants = connection.query("list_database_privileges", database=database)
-    if not grants:
-        return
-    yield SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(new)
-    for grant in grants:
-        grantee = SQL("PUBLIC") if grant.grantee is None else Identifier(grant.grantee)
-        option = SQL(" WITH GRANT OPTION" if grant.grantable and grant.grantee is not None else "")
-        yield SQL("GRANT {} ON DATABASE {} TO {}{}").format(SQL(grant.privilege), new, grantee, option)
-
-
-def _role_settings(connection: Connection, database: str, new: Identifier) -> Iterator[Composed]:
-    for row in connection.query("list_database_role_settings", database=database):
-        of = SQL("DATABASE {}").format(new)
-        if row.role is not None:
-            of = SQL("ROLE {} IN DATABASE {}").format(Identifier(row.role), new)
-        # lists such as search_path are stored quoted already: they must not become one name
-        value = SQL(row.value) if row.name in _LISTS else Literal(row.value)
-        yield SQL("ALTER {} SET {} TO {}").format(of, Identifier(*row.name.split(".")), value)
-
-
-#: variables whose value is a list of names (GUC_LIST_QUOTE in guc_tables.c)
-_LISTS = frozenset(
-    (
-        *("local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries"),
-        *("temp_tablespaces", "unix_socket_directories"),
+def _in_use(order: Order, sessions: list[Any]) -> InUse:
+    return InUse(
+        f"others are connected to {order.database}: {_who(sessions)}",
+        hint="end them, or let them be ended: --disconnect",
     )
-)
 
 
-@contextmanager
-def _closed(order: Order, connection: Connection, tools: Tools, clock: Clock, *, disconnect: bool) -> Iterator[None]:
-    """Have nobody else connected to the old database in the block; it is open again whatever happens."""
-    if not disconnect:
-        _refuse_in_use(connection, order, disconnect=False)
-        yield
-        return
-    _allow(connection, order.database, allowed=False)
-    try:
-        connection.query("terminate_sessions_of_database", database=order.database)
-        _await_nobody(connection, order, tools, clock)
-        yield
-    except BaseException:
-        with connect(order.server, application_name=APPLICATION) as another:  # the run may have been stopped
-            _allow(another, order.database, allowed=True)
-        raise
+def _who(sessions: list[Any]) -> str:
+    shown = [
+        f"{one.application} of {one.role}"
+        if one.pid is None
+        else f"{one.role} ({one.application}, pid {one.pid}, since {one.since:%H:%M})"
+        for one in sessions[:5]
+    ]
+    return "; ".join(shown) + (f" and {len(sessions) - 5} more" if len(sessions) > 5 else "")
 
 
-def _allow(connection: Connection, database: str, *, allowed: bool) -> None:
-    # a limit of 0 would let superusers in
-    statement = SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(Identifier(database), Literal(allowed))
-    connection.perform(statement)
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Who is called how before and after."""
+
+    database: str  #: of the old one before, of the new one after
+    new: str  #: of the new one before
+    old: str  #: of the old one after
 
 
-def _await_nobody(connection: Connection, order: Order, tools: Tools, clock: Clock) -> None:
-    until = clock.monotonic() + _ENDING
-    while sessions := connection.query("list_sessions_of_database", database=order.database):
-        if clock.monotonic() > until:
-            raise InUse(f"{len(sessions)} sessions of {order.database} have not ended within {_ENDING:.0f} s")
-        clock.wait(tools.stop, 0.1)
+def _swap(
+    connection: Connection, order: Order, names: Names, tools: Tools, clock: Clock, steps: Steps, *, disconnect: bool
+) -> None:
+    ending = disconnect and steps.begin(f"end all sessions of {order.database} with pg_terminate_backend")
+    for number in range(_TRIES if ending else 1):
+        try:
+            if ending:
+                with _sessions_end(order, clock):
+                    _rename(connection, names, steps)
+            else:
+                _rename(connection, names, steps)
+        except (LockNotAvailable, ServerError) as error:
+            if error.sqlstate not in ("55006", "55P03"):
+                raise
+            sessions = connection.query("list_sessions_of_database", database=order.database)
+            if number + 1 >= (_TRIES if ending else 1):
+                raise (_in_use(order, sessions) if sessions else InUse(str(error))) from error
+        else:
+            return
         tools.stop.check()
 
 
-def _swap(connection: Connection, database: str, beside: str, old_name: str) -> None:
+def _rename(connection: Connection, names: Names, steps: Steps) -> None:
     rename = SQL("ALTER DATABASE {} RENAME TO {}")
-    try:
-        with connection.transaction("ISOLATION LEVEL READ COMMITTED"):
-            connection.perform(rename.format(Identifier(database), Identifier(old_name)))
-            connection.perform(rename.format(Identifier(beside), Identifier(database)))
-            # the old one was closed under its old name; whoever needs it gets in under the new one
-            connection.perform(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(old_name)))
-    except ServerError as error:
-        if error.sqlstate == "55006":
-            raise InUse(str(error), hint="end the sessions, or let them be ended: --disconnect") from error
-        raise
+    with connection.transaction("ISOLATION LEVEL READ COMMITTED"):
+        steps.perform(connection, rename.format(Identifier(names.database), Identifier(names.old)))
+        steps.perform(connection, rename.format(Identifier(names.new), Identifier(names.database)))
 
 
-def leftovers(server: ServerConfig) -> list[str]:
-    """Return databases that a replacement which was killed has left beside: ``<name>_maint_<id>``."""
-    try:
-        with connect(server, application_name=APPLICATION) as connection:
-            rows = connection.execute(
-                "SELECT datname FROM pg_catalog.pg_database WHERE datname ~ '_maint_[0-9a-f]{4}$' ORDER BY 1"
-            )
-    except MaintError:
-        return []
-    return [row.datname for row in rows]
+@contextmanager
+def _sessions_end(order: Order, clock: Clock) -> Iterator[None]:
+    """End the sessions of the database as long as the block runs, on a connection of its own."""
+    done, errors = Stop(), list[MaintError]()
+    with connect(order.server, application_name=APPLICATION) as connection:
+
+        def work() -> None:
+            try:
+                while not clock.wait(done, _LOOK):
+                    connection.query("terminate_sessions_of_database", database=order.database)
+            except MaintError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name="disconnect", daemon=True)
+        thread.start()
+        try:
+            yield
+        except ServerError as error:
+            if errors:
+                raise errors[0] from error
+            raise
+        finally:
+            done.set()
+            thread.join()
