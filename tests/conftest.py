@@ -15,7 +15,7 @@ from maint.clock import Stop
 from maint.cluster import Cluster
 from maint.config.model import ServerConfig
 
-pytest_plugins = ["support.s3"]
+pytest_plugins = ["support.restores", "support.s3"]
 
 
 def pytest_report_header() -> str:

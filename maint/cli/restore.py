@@ -15,7 +15,7 @@ from maint.cli.output import printable
 from maint.cli.signals import ended_by_signals
 from maint.cli.stock import Stock, open_stock
 from maint.clock import Stop
-from maint.errors import UsageError
+from maint.errors import Damaged, UsageError
 
 if TYPE_CHECKING:
     from maint.backups.inventory import Backup
@@ -66,7 +66,7 @@ def restore(app: App, /, backup: str, repository: str | None, as_json: bool, **o
     log.setup(sys.stderr, debug=app.debug, quiet=on_terminal() and not app.debug)
     _check_options(options)
     stock = open_stock(app, repository)
-    copy = _readable(stock.select(backup))
+    copy = _readable(stock, backup)
     if options["to_folder"] is not None:
         return _into_folder(app, stock, copy, options, as_json=as_json)
     return _into_database(app, _order(app, stock, copy, options), options, as_json=as_json)
@@ -158,12 +158,14 @@ def _order(app: App, stock: Stock, copy: "Backup", options: Mapping[str, Any]) -
     return Order(source, server, database, way, create_roles=options["roles"])
 
 
-def _readable(copies: "list[Backup]") -> "Backup":
-    """Choose the copy to read: the first that is not known to be damaged."""
+def _readable(stock: Stock, text: str) -> "Backup":
+    """Choose the copy to read: in the first repository of those where it is not known to be damaged."""
+    order = list(stock.configs)
+    copies = sorted(stock.select(text), key=lambda copy: order.index(copy.repository))
     good = [copy for copy in copies if copy.is_good]
     if not good:
         what = copies[0].reason or "hidden by a delete marker"
-        raise UsageError(f"{copies[0].id} is damaged ({what})", hint="choose another: maint backups")
+        raise Damaged(f"{copies[0].id} is damaged ({what})", hint="choose another: maint backups")
     return good[0]
 
 

@@ -111,6 +111,8 @@ def _into_new(connection: Connection, order: Order, tools: Tools, clock: Clock, 
     way = replace(order.way, properties=not order.way.chooses)
     with fit(), beside.made(connection, order.server, order.backup.manifest.source, steps) as name:
         done = fill(replace(order, way=way), name, tools, clock, steps)
+        if way.properties:
+            steps.tell("what the archive says of the database itself: owner, settings, privileges, comment")
         problems = _give(connection, properties.from_archive(done.properties, name, way), steps)
         rename = SQL("ALTER DATABASE {} RENAME TO {}")
         steps.perform(connection, rename.format(Identifier(name), Identifier(order.database)))

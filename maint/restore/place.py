@@ -77,7 +77,6 @@ class Prepared:
             or (entry.kind == "SCHEMA" and name in self.schemas)
         )
 
-
     def has_exactly(self, entry: Entry) -> bool:
         """Tell whether an entry makes, or is about, one of these extensions; or makes one of the schemas."""
         words = entry.names.removeprefix("- ").split(" ")
