@@ -67,7 +67,7 @@ def summary(what: str, made: Iterable[Made[Any]], steps: Sequence[Step]) -> str:
     raw, stored = sum(m.dump.raw_bytes for m in manifests), sum(m.size_bytes for m in manifests)
     seconds = sum(step.seconds for step in done(steps, "backup"))
     deleted = len(done(steps, "delete"))
-    text = f"{what}, {size(raw)} -> {size(stored)} in {duration(seconds)}"
+    text = f"{what}, {size(raw)} -> {size(stored)} in {duration(seconds)}" if manifests else what
     return text + (f", {deleted} old backup{'s' if deleted != 1 else ''} deleted" if deleted else "")
 
 

@@ -51,6 +51,7 @@ class Line:
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+            self._shown = False
 
 
 def bar(share: float) -> str:

@@ -15,6 +15,7 @@ from maint.clock import Stop
 from maint.errors import HistoryDenied, HistoryError, Stopped, UsageError
 
 if TYPE_CHECKING:
+    from maint.cli.progress import Line
     from maint.config.model import Job, ServerConfig
     from maint.model import Action, Step
     from maint.runner import Ground, Report
@@ -40,17 +41,17 @@ def run(app: App, job: str, servers: tuple[str, ...], dry_run: bool, as_json: bo
     stop = Stop()
     with (
         ended_by_signals(stop),
-        _progress(app, on_terminal() and not as_json) as show,
+        _progress(app, on_terminal() and not as_json) as line,
         _history(app) as (history, error),
     ):
-        ground = runner.Ground(app.config, TASKS, app.clock, stop, history, error, show)
+        ground = runner.Ground(app.config, TASKS, app.clock, stop, history, error, line.show if line else None)
         chosen = _servers(ground, wanted, servers)
         if dry_run:
             for server in chosen:
                 _dry_run(ground, wanted, server, as_json=as_json)
             return 0
         runner.sweep(ground)
-        return _run_all(ground, wanted, chosen, as_json=as_json)
+        return _run_all(ground, wanted, chosen, line, as_json=as_json)
 
 
 def _job(app: App, name: str) -> "Job":
@@ -75,7 +76,9 @@ def _servers(ground: "Ground", job: "Job", names: Sequence[str]) -> list["Server
     return [server for server in found if not names or (server and server.name in names)]
 
 
-def _run_all(ground: "Ground", job: "Job", servers: Sequence["ServerConfig | None"], *, as_json: bool) -> int:
+def _run_all(
+    ground: "Ground", job: "Job", servers: Sequence["ServerConfig | None"], line: "Line | None", *, as_json: bool
+) -> int:
     from maint import runner
     from maint.model import WORST_FIRST
 
@@ -84,6 +87,8 @@ def _run_all(ground: "Ground", job: "Job", servers: Sequence["ServerConfig | Non
         if ground.stop.is_set():
             break
         reports.append(runner.work(ground, job, server))
+        if line:
+            line.clear()
         _tell(reports[-1], job, as_json=as_json)
     if not reports:
         return Stopped.exit_code
@@ -194,8 +199,8 @@ def _history(app: App) -> Iterator[tuple[Any, HistoryError | None]]:
 
 
 @contextmanager
-def _progress(app: App, wanted: bool) -> Iterator[Any]:
-    """Show progress in one line of the terminal."""
+def _progress(app: App, wanted: bool) -> Iterator["Line | None"]:
+    """Lend what shows progress in one line of the terminal."""
     if not wanted:
         yield None
         return
@@ -203,6 +208,6 @@ def _progress(app: App, wanted: bool) -> Iterator[Any]:
 
     line = Line(sys.stderr, app.clock)
     try:
-        yield line.show
+        yield line
     finally:
         line.clear()

@@ -64,6 +64,7 @@ def test_a_folder_that_was_never_written_fails(database: Database, dumping_with:
     answer = maint("run", "backup", "--json")
     assert answer.code == 1
     assert "pg_dump wrote no archive" in answer.json["error"]
+    assert answer.json["summary"] == "0 of 1 database"
     assert nothing_is_left(maint, database.cluster)
 
 

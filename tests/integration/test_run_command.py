@@ -1,8 +1,11 @@
 """``maint run`` of jobs that are any program."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,25 @@ def test_a_program_that_prints_without_end_is_no_trouble(job: Callable[..., Main
     assert maint("run", "mine").code == 0
     assert "line 4999" in maint("show", "1", "--log").out
     assert (maint.state / "maint.db").stat().st_size < 4_000_000
+
+
+def test_on_a_terminal_progress_makes_room_for_what_is_told(job: Callable[..., Maint]) -> None:
+    maint = job("/bin/sleep", "2")
+    master, slave = os.openpty()
+    with subprocess.Popen(
+        (sys.executable, "-m", "maint", "run", "mine"), env=maint.environment, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        said = b""
+        with suppress(OSError):  # the other end is closed
+            while data := os.read(master, 4096):
+                said += data
+    os.close(master)
+    assert process.returncode == 0
+    assert b"\r\x1b[Ksleep  " in said
+    # what is left of each line after its last erasure
+    left = [line.rpartition("\x1b[K")[2] for line in said.decode().replace("\r\n", "\n").split("\n")]
+    assert left == ["sleep  done  exit status 0", "succeeded: 1 done (run 1)", ""]
 
 
 def test_output_that_is_no_text(job: Callable[..., Maint]) -> None:
