@@ -20,7 +20,7 @@ from maint.config.model import RepositoryConfig
 from maint.model import Outcome
 
 #: crossings tried of each kind of run by default
-SAMPLE = 6
+SAMPLE = 5
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ def test_killed_at_some_crossings(scene: Scene, request: pytest.FixtureRequest) 
         scene.kill(at)
 
 
+@pytest.mark.parametrize("scene", ["custom", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_interrupted_at_some_crossings(scene: Scene, request: pytest.FixtureRequest) -> None:
     for at in some(scene.crossings(), request.node.name):
         scene.interrupt(at)

@@ -95,9 +95,11 @@ class Doors:
         setattr(owner, attribute, outer)
 
     def _postgres(self) -> None:
+        import psycopg
+
         from maint import postgres
 
-        self._around(postgres.psycopg, "connect", lambda *_: "connect")
+        self._around(psycopg, "connect", lambda *_: "connect")
         self._around(postgres.Connection, "_run", lambda _, query, *__: f"query {' '.join(str(query).split())[:60]}")
         self._around(postgres.Connection, "perform", lambda *_: "perform")
         self._around(postgres.Connection, "close", lambda *_: "close connection")
