@@ -106,6 +106,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     fix: str | None = None  #: one command or SQL statement to copy; never executed
     withheld: str | None = None  #: why there is no value
+    where: str | None = None  #: "laboratory": on a restored copy; None: on production
 
     def fingerprint(self, server: str) -> str:
         """Identify the problem on `server`: of check, server and object, never of the value."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from maint.backups.counts import Counter
-from maint.backups.manifest import Contents, Extension, Source, Table
+from maint.backups.manifest import Contents, Extension, Size, Source, Table
 from maint.backups.manifest import Sequence as SequenceValue
 from maint.backups.toc import Contents as Listing
 from maint.errors import ServerError
@@ -20,7 +20,9 @@ def source(connection: Connection) -> Source:
     return Source(
         system_identifier=_system_identifier(connection),
         version_num=connection.version,
-        extensions=tuple(Extension(name=e.name, version=e.version, schema_=e.schema) for e in connection.query("list_extensions")),
+        extensions=tuple(
+            Extension(name=e.name, version=e.version, schema_=e.schema) for e in connection.query("list_extensions")
+        ),
         tablespaces=tuple(t.name for t in connection.query("list_tablespaces")),
         roles=tuple(r.name for r in connection.query("list_needed_roles")),
         **{**row._asdict(), "server_version": row.server_version.split()[0]},
@@ -71,6 +73,7 @@ def contents(
     found = Contents(
         tables=tuple(sorted(tables, key=lambda t: (t.schema_, t.name))),
         sequences=tuple(values),
+        sizes=tuple(Size(schema_=row.schema, name=row.name, bytes=row.bytes) for row in connection.query("list_sizes")),
         large_objects=counter.large_objects,
         rows=sum(table.rows or 0 for table in tables),
     )

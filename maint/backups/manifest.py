@@ -63,11 +63,20 @@ class Sequence(_Part):
     last_value: int | None  #: None: never used. Sequences ignore snapshots: read before the dump, a lower bound
 
 
+class Size(_Part):
+    """What a table (with its toast) or an index of 1 MB or more takes in production."""
+
+    schema_: str = Field(alias="schema")
+    name: str
+    bytes: int  #: as of its last VACUUM or ANALYZE
+
+
 class Contents(_Part):
     """What is in the dump, counted in the dump's own snapshot."""
 
     tables: tuple[Table, ...] = ()
     sequences: tuple[Sequence, ...] = ()
+    sizes: tuple[Size, ...] = ()
     large_objects: int | None = None
     rows: int = 0  #: of all counted tables together
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 #: the newest migration: what this maint reads and writes
-REVISION = "0001"
+REVISION = "0002"
 #: where the tables lie on PostgreSQL; SQLite has no schemas
 SCHEMA = "maint"
 
@@ -145,6 +145,7 @@ findings = Table(
     Column("examples", Json, nullable=False),
     _text("fix", null=True),
     _text("withheld", null=True),
+    _text("where", null=True),
     Column("at", Instant, nullable=False),
     Index("ix_findings_run", "run_id", "id"),
     Index("ix_findings_fingerprint", "fingerprint", "at"),

@@ -31,6 +31,9 @@ _MARK = "made by maint to verify a backup, and dropped by it"
 #: the plain role that restores in a throw-away server
 _ROLE = "maint_restore"
 
+#: the schema of what the laboratory needs
+_LABORATORY = "maint_laboratory"
+
 #: what is told of a server whose restore was measured
 _TOLD = ("shared_buffers", "maintenance_work_mem", "max_wal_size", "fsync", "max_parallel_maintenance_workers")
 
@@ -49,6 +52,24 @@ class Place:
     substituted: bool  #: under C instead of the recorded locale
     settings: Mapping[str, str]
     last_words: Callable[[], str] = lambda: ""  #: of the server's log
+
+    def make_amcheck(self) -> str | None:
+        """Create amcheck before anything of the backup is here; return the schema of its functions, if it can be."""
+        with connect(self.admin, self.database) as connection:
+            try:
+                connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(_LABORATORY)))
+                connection.execute(
+                    SQL("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA {}").format(Identifier(_LABORATORY))
+                )
+            except ServerError:
+                return None
+            [[schema]] = connection.execute(
+                "SELECT extnamespace::regnamespace::text FROM pg_catalog.pg_extension WHERE extname = 'amcheck'"
+            )
+            place, role = Identifier(schema), Identifier(self.role)
+            connection.execute(SQL("GRANT USAGE ON SCHEMA {} TO {}").format(place, role))
+            connection.execute(SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {} TO {}").format(place, role))
+            return str(schema)
 
     def prepare(self, source: Source, entries: Sequence[Entry]) -> Leave:
         """Create as superuser what only one can; return which entries are done with or left out."""

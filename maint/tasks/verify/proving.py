@@ -1,23 +1,25 @@
 """Restore one backup and compare what came back with what was there."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from maint.backups import check, inventory
 from maint.backups.inventory import Backup
 from maint.backups.manifest import DatabaseManifest
 from maint.backups.unpack import NoKey
+from maint.checks import Budget, amcheck, bloat
 from maint.config.model import RepositoryConfig
 from maint.config.values import matches
 from maint.errors import Damaged, NotFound, UsageError
+from maint.model import Finding, Severity
 from maint.postgres import SQL, Connection, Literal, connect
 from maint.repository import Repository
 from maint.restore import compare, engine, place, stream
 from maint.restore.archive import Entry
 from maint.restore.compare import Compared
 from maint.restore.engine import Leave, Restored, Way
-from maint.restore.sources import Failed, Tools
+from maint.restore.sources import Failed, NoRoom, Tools
 from maint.task import Context
 from maint.tasks.verify import places
 from maint.tasks.verify.options import Options
@@ -108,7 +110,10 @@ def _restore(context: Context[Options], backup: stream.Backup, where: Place, nam
     same_major = where.major == manifest.source.version_num // 10000
 
     def before(entries: Sequence[Entry]) -> Leave:
-        return where.prepare(manifest.source, entries)
+        leave = where.prepare(manifest.source, entries)
+        if "amcheck" in context.options.laboratory:
+            context.state[f"amcheck {name}"] = where.make_amcheck()
+        return leave
 
     def progress(_object: str, **numbers: object) -> None:
         context.progress(name, **numbers)
@@ -127,6 +132,8 @@ def _restore(context: Context[Options], backup: stream.Backup, where: Place, nam
         ) from failed
     except place.Unfit as error:
         raise CannotVerify(str(error), hint=error.hint) from error
+    except NoRoom as error:
+        raise CannotVerify(f"space: {error}", hint=error.hint) from error
     except UsageError as error:  # of the key file
         raise CannotVerify(f"key: {error}", hint=error.hint) from error
     return done
@@ -162,6 +169,8 @@ def _compared(
         lacking += ["restored under C: the recorded locale is not here"] if where.substituted else []
         lacking += assertions(context, connection, manifest)
         found.uncompared += [f"{label}: left out" for label in done.left_out]
+        context.progress(name, what="laboratory")
+        looked = tuple(laboratory(context, connection, manifest, context.state.get(f"amcheck {name}")))
     word = Word.DAMAGED if found.damage else Word.RESTORED if lacking else Word.PROVEN
     return Verdict(
         word,
@@ -173,6 +182,7 @@ def _compared(
         looked=tuple(found.looked),
         uncompared=tuple(found.uncompared),
         settings=dict(where.settings),
+        findings=looked,
     )
 
 
@@ -196,3 +206,29 @@ def assertions(context: Context[Options], connection: Connection, manifest: Data
                     wrong.append(f"assertion {' '.join(statement.split())}: {problem}")
     connection.execute("SELECT set_config('search_path', '', false)")
     return wrong
+
+
+def laboratory(
+    context: Context[Options], connection: Connection, manifest: DatabaseManifest, amcheck_schema: str | None
+) -> Iterator[Finding]:
+    """Run the expensive checks that are asked for on the copy, where they cost production nothing."""
+    budget = Budget(context.clock, context.stop)
+    database, asked = manifest.database, context.options.laboratory
+    if "amcheck" in asked and amcheck_schema is None:
+        yield _no_amcheck(database)
+    elif "amcheck" in asked:
+        yield from amcheck.check(connection, amcheck.Options(database, amcheck_schema or ""), budget)
+    if "bloat" in asked:
+        sizes = {(one.schema_, one.name): one.bytes for one in manifest.contents.sizes}
+        yield from bloat.check(connection, bloat.Options(database, sizes), budget)
+
+
+def _no_amcheck(database: str) -> Finding:
+    return Finding(
+        check="amcheck.not_reached",
+        severity=Severity.INFO,
+        object=database,
+        message=f"nothing of {database} was looked at by amcheck",
+        withheld="the extension amcheck cannot be created where backups are verified",
+        fix="install the package postgresql-contrib there",
+    )

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from maint.backups import records
@@ -58,9 +60,15 @@ def result(chosen: Chosen, verdict: Verdict, extra: tuple[Finding, ...] = ()) ->
         outcome=StepOutcome.SKIPPED if verdict.word is Word.CANNOT_VERIFY else StepOutcome.DONE,
         note=note(verdict),
         after=entry(chosen, verdict),
-        findings=(*findings(chosen, verdict), *extra),
+        findings=(*findings(chosen, verdict), *_of_laboratory(verdict), *extra),
         samples=samples,
     )
+
+
+def _of_laboratory(verdict: Verdict) -> Iterator[Finding]:
+    """Return what was found on the copy, saying so."""
+    for finding in verdict.findings:
+        yield replace(finding, where="laboratory")
 
 
 def note(verdict: Verdict) -> str:

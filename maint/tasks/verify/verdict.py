@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from maint.errors import MaintError
-from maint.model import Trust
+from maint.model import Finding, Trust
 from maint.restore.sources import Failed
 
 
@@ -38,6 +38,7 @@ class Verdict:
     looked: tuple[str, ...] = ()  #: what else was compared
     uncompared: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)  #: of the server it was restored on
+    findings: tuple[Finding, ...] = ()  #: of the laboratory
 
     @property
     def reason(self) -> str | None:
