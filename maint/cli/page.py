@@ -145,7 +145,7 @@ def _numbers(row: FindingRow) -> str:
     limit = f" (threshold {finding.threshold})" if finding.threshold else ""
     scope = f"looked at {finding.scope}" if finding.scope else ""
     value = f"{finding.value}{limit}" if finding.value else ""
-    return "".join(f" · {printable(part)}" for part in (about, value, scope) if part)
+    return "".join(f" · {printable(part)}" for part in (about, value, scope, finding.where) if part)
 
 
 def _error(run: Run) -> Iterator[str]:

@@ -106,7 +106,9 @@ def _tell(report: "Report", job: "Job", *, as_json: bool) -> None:
             click.echo(f"{printable(step.action.object)}  {_word(step)}  {printable(step.result.note)}")
     for finding in report.findings:
         click.echo(
-            f"{finding.severity}  {printable(finding.message)}" + (f"  ({finding.value})" if finding.value else "")
+            f"{finding.severity}  {printable(finding.message)}"
+            + (f"  ({finding.value})" if finding.value else "")
+            + (f"  [{finding.where}]" if finding.where else "")
         )
         if finding.fix:
             click.echo(f"  fix: {finding.fix}")
@@ -149,6 +151,7 @@ def _as_json(report: "Report") -> dict[str, Any]:
                 "object": f.object,
                 "message": f.message,
                 "value": f.value,
+                "where": f.where,
             }
             for f in report.findings
         ],
