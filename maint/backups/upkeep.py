@@ -61,10 +61,15 @@ class Upkeep:
     def clear(self, action: Action) -> Result:
         """Clear one repository."""
         repository: Repository = action.payload
-        cleared = [*repository.sweep()]
-        cleared += records.sweep(
-            repository, installation=self.installation, now=self.clock.now(), prefix=server_prefix(self.server)
-        )
+        prefix = server_prefix(self.server)
+        try:
+            cleared = [*repository.sweep()]
+            cleared += records.sweep(repository, installation=self.installation, now=self.clock.now(), prefix=prefix)
+        except RepositoryError as error:
+            if self._is_required(repository):
+                raise
+            finding = _left(f"repository {repository.name}", f"{repository.name} could not be cleared", error)
+            return Result(StepOutcome.NO_EFFECT, f"not cleared: {error}", findings=(finding,))
         if not cleared:
             return Result(StepOutcome.NO_EFFECT, "nothing was left")
         return Result(note=f"cleared {', '.join(cleared)}", after={"cleared": cleared})
@@ -74,15 +79,21 @@ class Upkeep:
         if self.options.keep is None:
             return
         for repository, _ in self.stores:
-            groups = self._groups(repository, server_prefix(self.server))
-            for database in databases:
-                coming = Candidate(_COMING, self._group(repository, database), self.clock.now())
-                decision = self._decide(repository, groups[database], coming=coming)
-                if decision.finding:
-                    yield decision.finding
-                for verdict in decision.removed:
-                    backup = next(b for b in groups[database] if b.id == verdict.backup.id)
-                    yield _deletion(repository, backup, verdict.reason)
+            try:
+                yield from self._deletions_in(repository, databases)
+            except RepositoryError as error:  # new backups are made all the same
+                yield _left(f"repository {repository.name}", f"retention could not look into {repository.name}", error)
+
+    def _deletions_in(self, repository: Repository, databases: Sequence[str]) -> Iterator[Action | Finding]:
+        groups = self._groups(repository, server_prefix(self.server))
+        for database in databases:
+            coming = Candidate(_COMING, self._group(repository, database), self.clock.now())
+            decision = self._decide(repository, groups[database], coming=coming)
+            if decision.finding:
+                yield decision.finding
+            for verdict in decision.removed:
+                backup = next(b for b in groups[database] if b.id == verdict.backup.id)
+                yield _deletion(repository, backup, verdict.reason)
 
     def delete(self, action: Action) -> Result:
         """Delete one backup, if the run has made a newer one there and retention still wants it gone."""
@@ -99,7 +110,8 @@ class Upkeep:
         except Locked as error:
             return Result(StepOutcome.SKIPPED, str(error))
         except RepositoryError as error:  # the new backup is good all the same; the next run deletes
-            return Result(StepOutcome.NO_EFFECT, f"not deleted: {error}", findings=(_undeleted(action, error),))
+            finding = _left(action.object, f"retention could not delete {action.object}", error)
+            return Result(StepOutcome.NO_EFFECT, f"not deleted: {error}", findings=(finding,))
         return Result(note=f"freed {size(freed)}: {action.reason}", after={"freed_bytes": freed})
 
     def still_good(self, databases: Sequence[str]) -> Iterator[str]:
@@ -110,6 +122,9 @@ class Upkeep:
             yield standing(database, found.backups, self.clock.now())
         for name, error in found.unavailable.items():
             yield f"The repository {name} could not be asked: {error}"
+
+    def _is_required(self, repository: Repository) -> bool:
+        return any(config.required for store, config in self.stores if store is repository)
 
     def _groups(self, repository: Repository, prefix: str) -> dict[str, list[Backup]]:
         """Return this job's backups in a repository by database; none if it cannot be read: its backup will tell."""
@@ -157,11 +172,11 @@ def _deletion(repository: Repository, backup: Backup, reason: str) -> Action:
     )
 
 
-def _undeleted(action: Action, error: RepositoryError) -> Finding:
+def _left(object_: str, what: str, error: RepositoryError) -> Finding:
     return Finding(
         check="backup.prune",
         severity=Severity.WARNING,
-        object=action.object,
-        message=f"retention could not delete {action.object}: {error}",
+        object=object_,
+        message=f"{what}: {error}",
         fix=error.hint or "maint doctor",
     )

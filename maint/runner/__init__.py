@@ -166,6 +166,8 @@ class _Page:
 
     def finding(self, finding: Finding) -> None:
         finding = replace(finding, message=logs.redact(finding.message))
+        if finding in self.findings:  # a repository that is gone is gone for every database
+            return
         self.findings.append(finding)
         self.journal.finding(finding)
 

@@ -1,8 +1,10 @@
 """Whole backups into a directory: full, read-only, not ours; shared with others; one of two that fails."""
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from support.maint import Maint
 from support.postgres import Database
 from support.repositories import write_with
 
+from maint.backups import records
 from maint.config.model import RepositoryConfig
+from maint.owner import me
 
 
 @pytest.fixture
@@ -113,6 +117,22 @@ def test_a_mount_that_is_missing(maint: Maint, sample: Database) -> None:
     assert not (maint.folder / "mnt").exists()
 
 
+def test_an_optional_second_repository_that_is_not_there(
+    tmp_path: Path, maint: Maint, sample: Database, bulky: Database
+) -> None:
+    write_with(maint, sample, at(tmp_path / "no mount" / "here", "offsite", required=False), at(maint.repository))
+    maint.write(maint.config.read_text().replace(f'"{sample.name}"', f'"{sample.name}", "{bulky.name}"'))
+    answer = maint("run", "backup", "--json")
+    (report,) = answer.json_lines
+    assert (answer.code, report["outcome"], report["error"]) == (3, "warned", None), answer
+    assert len(report["backups"]) == 2
+    told = [finding["message"] for finding in report["findings"]]
+    assert [text.partition(":")[0] for text in told] == [  # each once, not for every database
+        "offsite could not be cleared",
+        "the repository offsite left the pass",
+    ]
+
+
 @pytest.mark.parametrize("required", [True, False], ids=["required", "optional"])
 def test_a_second_disk_that_is_full(required: bool, small_disk: Path, maint: Maint, bulky: Database) -> None:
     write_with(maint, bulky, at(small_disk, "small", required=required), at(maint.repository))
@@ -128,6 +148,12 @@ def test_a_second_disk_that_is_full(required: bool, small_disk: Path, maint: Mai
 # -- shared with others ---------------------------------------------------------------------------------------
 
 
+def _began(installation: str) -> bytes:
+    """Return the mark of a backup whose process is dead."""
+    dead = replace(me(), pid=4_194_300, start=1)
+    return json.dumps(asdict(records.Owner(installation, 1, "here", str(dead)))).encode()
+
+
 def test_what_is_somebody_elses_stays_as_it_is(maint: Maint, sample: Database) -> None:
     write_with(maint, sample, at(maint.repository))
     assert maint("run", "backup").code == 0
@@ -139,7 +165,7 @@ def test_what_is_somebody_elses_stays_as_it_is(maint: Maint, sample: Database) -
         "other/shop/dump.000": b"3",
         f"main/{sample.name}/keep.me": b"4",
         f"{like_a_backup}/dump.000": b"5",
-        f"main/{sample.name}/20200101T000000Z-abce/started.json": b'{"installation": "another"}',
+        f"main/{sample.name}/20200101T000000Z-abce/started.json": _began("another"),
         f".maint-{'0' * 12}-1-1-abcd.part": b"6",
     }
     for name, data in theirs.items():

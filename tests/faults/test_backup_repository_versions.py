@@ -12,7 +12,7 @@ from support.s3 import Proxy, Store, says
 
 from maint.backups import inventory
 from maint.config.model import RepositoryConfig
-from maint.repository import open_repository
+from maint.repository import open_repository, s3_client
 
 DAY = "24h"
 
@@ -62,6 +62,23 @@ def test_retention_deletes_versions(moto: Store, maint: Maint, sample: Database)
     (backup,) = aftermath.whole_backups(offsite)
     assert all(backup.place.prefix in key for key, _ in stored(moto, offsite))
     aftermath.nothing_half(offsite)
+
+
+def test_a_lock_that_cannot_be_asked_for_stops_no_backup(
+    before_moto: Proxy, maint: Maint, sample: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "ATTEMPTS", 1)
+    offsite = before_moto.config(versioned(before_moto.store))
+    write_with(maint, sample, offsite)
+    assert maint("run", "backup").code == 0
+    before_moto.plan("head", says(503, "SlowDown"))  # the first one: when deletions are planned
+    answer = maint("run", "backup", "--json")
+    assert answer.code == 3, answer
+    (finding,) = answer.json["findings"]
+    assert finding["message"].startswith("retention could not look into ")
+    assert len(answer.json["backups"]) == 1
+    assert maint("run", "backup").code == 0
+    assert len(aftermath.whole_backups(before_moto.store.config(offsite.url.split("/")[2]))) == 1
 
 
 def test_a_backup_hidden_by_delete_markers_is_shown_as_such(moto: Store, maint: Maint, sample: Database) -> None:
