@@ -144,13 +144,18 @@ class _Archive:
         parts = [entry for entry in self.entries.values() if entry.kind in _PARTS]
         while more := {e.id for e in parts if _hangs_on(e, found.taken) and self._lacking(e.id, found.taken) is None}:
             found.taken |= more
-        left += [self._why(e, found.taken) for e in parts if _hangs_on(e, found.taken)]
+        left += [self._why(e, found.taken) for e in parts if self._is_missed(e, found.taken)]
         left += ["the large objects: they are in no table"] if self._has_large_objects() else []
         found.left = list(dict.fromkeys(left))
         rows = (self.entries[n] for n in found.taken if self.entries[n].kind == "TABLE DATA")
         found._with_rows = frozenset(prefix for entry in rows for prefix in _prefixes(entry.names))  # noqa: SLF001
         self._take_along(found)
         return found
+
+    def _is_missed(self, part: Entry, taken: set[int]) -> bool:
+        """Tell whether a part of something taken is left; a foreign key of another table to it is none."""
+        lacking = self._lacking(part.id, taken) if _hangs_on(part, taken) else None
+        return lacking is not None and not part.names.startswith(lacking.names.rpartition(" ")[0] + " ")
 
     def _drop_what_cannot_be(self, taken: set[int]) -> Iterator[str]:
         while lost := [n for n in sorted(taken) if self._lacking(n, taken)]:

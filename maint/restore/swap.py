@@ -50,7 +50,7 @@ def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, 
     Raises `InUse` while others are connected, unless they are to be disconnected; whatever is raised, the old
     database is there under its name and open.
     """
-    old_name = suffixed(order.database, f"_old_{clock.now():%Y%m%dT%H%M%SZ}")
+    old_name = suffixed(order.database, f"_old_{clock.now():%Y%m%d_%H%M%S}")
     with connect(order.server, application_name=APPLICATION, stop=tools.stop) as connection:
         into.prepare(connection, order, tools, steps)
         old = _settings(connection, order)
