@@ -41,6 +41,9 @@ _LINE_BYTES = 64 * 1024
 #: seconds between SIGTERM and SIGKILL
 _GRACE = 5.0
 
+#: seconds between two looks whether it has ended
+_LOOK = 0.02
+
 #: Linux's default limit for an unprivileged process; the default of 64 KiB costs a switch per 64 KiB of dump
 _PIPE_BYTES = 1024 * 1024
 
@@ -99,7 +102,7 @@ class Program:
     @property
     def returncode(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs."""
-        return self._process.poll()
+        return self._reap() if self._has_ended() else None
 
     @property
     def tail(self) -> tuple[str, ...]:
@@ -139,8 +142,6 @@ class Program:
         """Wait for its end; what it writes to stdout goes to the log. Raises as `read` does."""
         if self._output is None:
             self._drain(self._stdout)
-        self._process.wait()
-        self._signal(signal.SIGKILL)  # what it left in its group would hold the pipes open
         self._finish()
 
     @property
@@ -199,7 +200,7 @@ class Program:
 
     def _finish(self) -> None:
         """Raise unless it ended well."""
-        status = self._process.wait()
+        status = self._reap()
         for thread in self._threads:
             thread.join(_GRACE)  # only a process that left the group can hold it up
         self._stop.check()
@@ -215,17 +216,41 @@ class Program:
         timer.start()
 
     def _end(self) -> None:
-        if self._process.poll() is None:
+        if not self._has_ended():
             self._signal(self.command.end_signal)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        _guard.remove(self.pid)
+            for _ in range(int(_GRACE / _LOOK)):
+                if self._has_ended():
+                    break
+                Stop().wait(_LOOK)
+            self._signal(signal.SIGKILL)
+        self._reap()
         for thread in self._threads:
             thread.join(_GRACE)
 
+    def _has_ended(self) -> bool:
+        """Return whether it has. Its number stays its own until `_reap`."""
+        if self._process.returncode is not None:
+            return True
+        with suppress(ChildProcessError):  # another thread has just reaped it
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        return True
+
+    def _reap(self) -> int:
+        """Wait for its end, and return its exit status.
+
+        What it left in its group would hold the pipes open. It ends now: later the number may be that of somebody
+        else's group, and each session of a PostgreSQL server is one.
+        """
+        if self._process.returncode is None:
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                self._signal(signal.SIGKILL)
+            _guard.remove(self.pid)
+        return self._process.wait()
+
     def _signal(self, number: int) -> None:
+        if self._process.returncode is not None:
+            return
         with suppress(ProcessLookupError, PermissionError):  # gone; macOS: only zombies are left
             os.killpg(self.pid, number)
 

@@ -179,6 +179,21 @@ class TestEnding:
             program.wait()  # though the other one still holds its stdout
         wait_until(lambda: not lives(read_pid(tmp_path / "pid")))
 
+    def test_what_a_program_leaves_behind_ends_when_its_output_does(self, stop: Stop, tmp_path: Path) -> None:
+        with Program(sh(f"sleep 100 >&- 2>&- & echo $! > {tmp_path}/pid"), stop=stop) as program:
+            assert program.read(1) == b""
+            wait_until(lambda: not lives(read_pid(tmp_path / "pid")))
+
+    def test_no_signal_is_sent_to_a_number_that_may_be_another_groups_by_now(
+        self, stop: Stop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent: list[tuple[int, int]] = []
+        with Program(sh("exit 0"), stop=stop) as program:
+            assert program.read(1) == b""
+            monkeypatch.setattr(os, "killpg", lambda *signal: sent.append(signal))
+            stop.set(Stopped("while what was read is still being stored"))
+        assert sent == []
+
     def test_a_deaf_program_is_killed(self, stop: Stop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("maint.process._GRACE", 0.2)
         with Program(sh(f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 1; done"), stop=stop) as program:
