@@ -16,7 +16,7 @@ import zstandard
 from maint import __version__
 from maint.backups import crypt, pipeline, records
 from maint.backups.manifest import Dump, File, Manifest
-from maint.backups.paths import MANIFEST, Place
+from maint.backups.paths import MANIFEST, STARTED, Place
 from maint.backups.pipeline import Packing, Source
 from maint.backups.stores import Stores
 from maint.clock import Clock, Stop
@@ -182,8 +182,13 @@ def begun(place: Place, stores: Stores, maker: Maker, packing: Packing, tools: T
 
 def _remove(part: Part, log: logging.Logger) -> None:
     try:
+        # not only what was confirmed: an object whose answer was lost is there, too
+        part.repository.delete(part.place / MANIFEST)
         for stored in reversed(part.stored):
             part.repository.delete(stored.path, version=stored.version)
+        for entry in list(part.repository.list(part.place.prefix)):
+            if entry.path != part.place / STARTED:
+                part.repository.delete(entry.path)
         records.end(part.repository, part.place)
     except RepositoryError as error:
         log.warning("the unfinished %s stays behind in %s: %s", part.place.prefix, part.repository.name, error)

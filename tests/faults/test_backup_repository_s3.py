@@ -151,7 +151,10 @@ def test_a_lasting_failure_of_the_dump(
     check_next_run(maint, direct(proxy, offsite))
 
 
-@pytest.mark.parametrize(("written", "fault"), [(0, "403"), (1, "503"), (2, "507"), (3, "403"), (4, "503"), (5, "500")])
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [(0, "403"), (1, "503"), (2, "507"), (3, "403"), (4, "503"), (5, "500"), (0, "lost"), (1, "lost"), (5, "lost")],
+)
 def test_a_lasting_failure_after_some_objects(
     written: int, fault: str, before_rclone: Proxy, maint: Maint, sample: Database
 ) -> None:
