@@ -171,6 +171,8 @@ def _readable(stock: Stock, text: str) -> "Backup":
 
 def _destination(app: App, to: str, copy: "Backup") -> "tuple[ServerConfig, str]":
     """Read ``[SERVER/]DATABASE``; without a server it is the one the backup is of."""
+    from maint.restore import names
+
     servers = app.config.server
     name, slash, database = to.partition("/")
     if not slash:  # a slash in a database's name: with the server before it, so that no misspelt server becomes one
@@ -181,13 +183,9 @@ def _destination(app: App, to: str, copy: "Backup") -> "tuple[ServerConfig, str]
         )
     if not database:
         raise UsageError("--to names no database", hint="--to [SERVER/]DATABASE")
-    if len(database.encode()) > _NAME_BYTES:
-        raise UsageError(f"a name has at most {_NAME_BYTES} bytes, {database} has {len(database.encode())}")
+    if len(database.encode()) > names.LONGEST:
+        raise UsageError(f"a name has at most {names.LONGEST} bytes, {database} has {len(database.encode())}")
     return servers[name], database
-
-
-#: bytes of a name that PostgreSQL keeps
-_NAME_BYTES = 63
 
 
 def _confirm(order: "Order", yes: str | None) -> None:

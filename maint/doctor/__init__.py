@@ -17,6 +17,7 @@ from maint.doctor import agenda, credentials, databases, machine
 from maint.doctor import repositories as stores
 from maint.doctor import servers as hosts
 from maint.doctor.lines import guarded
+from maint.doctor.promises import promises
 from maint.doctor.session import LIMIT, session
 from maint.errors import MaintError, ServerError, TimedOut
 from maint.task import Check, Task
@@ -46,6 +47,7 @@ class Doctor:
         yield from agenda.coverage(self.config)
         for server in self.servers:
             yield from guarded(f"server {server.name}", partial(self._server, server, now))
+            yield from promises(self.config, server.name, now)
         for repository in self.repositories:
             yield from self._repository(repository, now)
         yield from agenda.preflights(self.config, self.tasks, self.servers)
@@ -65,6 +67,7 @@ class Doctor:
         self._met.append(server)
         yield from hosts.describe(server)
         yield hosts.programs(server)
+        yield from hosts.left_by_restores(server)
         yield from hosts.standby(server)
         yield from self._databases(server, hashes)
         yield hosts.recovery(server, agenda.longest_gap(self.config, config, now))

@@ -12,7 +12,8 @@ from maint.doctor.lines import counted, fail, ok, some, warn
 from maint.errors import ProgramMissing, ServerError
 from maint.format import duration, size
 from maint.model import Severity
-from maint.postgres import Connection
+from maint.postgres import Connection, quoted
+from maint.restore import names
 from maint.task import Check
 from maint.tasks import backup
 from maint.tasks.backup.dumping import programs_for
@@ -101,6 +102,13 @@ def describe(server: Server) -> Iterator[Check]:
     for finding in backup.unmatched(server.config, server.databases, server.chosen):
         line = fail if finding.severity is Severity.CRITICAL else warn
         yield line(subject, finding.message, finding.fix)
+
+
+def left_by_restores(server: Server) -> Iterator[Check]:
+    """Name the databases that restores which were killed have left."""
+    for name, sure in names.left(row.name for row in server.databases):
+        why = "was left by a restore that was killed" if sure else "may be left of a restore on another machine"
+        yield warn(f"{server.name}/{name}", f"it {why}", f"DROP DATABASE {quoted(name)} WITH (FORCE);")
 
 
 def _version(server: Server) -> str:

@@ -3,25 +3,18 @@
 So nobody meets a database that is half restored, and what a killed restore leaves bears a name that tells whose it was.
 """
 
-import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from maint import owner
 from maint.backups.manifest import Source
 from maint.config.model import ServerConfig
 from maint.errors import MaintError, ServerError
 from maint.postgres import SQL, Connection, Identifier, as_text, connect, quoted
-from maint.restore import place
+from maint.restore import names, place
 from maint.restore.steps import Steps
 
 #: what sessions of a restore call themselves
 APPLICATION = "maint restore"
-
-#: the process that made it follows
-_PREFIX = "maint_restore_"
-_NAME = re.compile(rf"{_PREFIX}([0-9a-f]{{12}}-\d+-\d+)_[0-9a-f]{{4}}")
 
 
 class Left(MaintError):
@@ -34,7 +27,7 @@ def made(connection: Connection, server: ServerConfig, source: Source, steps: St
 
     The block gives it another name at its end. Raises `place.Unfit`.
     """
-    name = f"{_PREFIX}{owner.me()}_{secrets.token_hex(2)}"
+    name = names.new()
     if not steps.begin(as_text(place.creation(name, source, connection.major)) + ";"):
         yield name
         return
@@ -58,7 +51,7 @@ def _drop_after(error: BaseException, server: ServerConfig, name: str) -> None:
 
 def drop(server: ServerConfig, name: str) -> None:
     """Remove a database that was made here; on a session of its own: the other may have been stopped."""
-    if not _NAME.fullmatch(name):
+    if not names.is_ours(name):
         raise MaintError(f"{name} is no database that a restore has made")
     statement = SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name))
     with connect(server, application_name=APPLICATION, lock_timeout="10s") as connection:
@@ -84,26 +77,10 @@ def _forget_subscriptions(server: ServerConfig, name: str) -> None:
             connection.perform(SQL("DROP {}").format(subscription))
 
 
-def leftovers(connection: Connection) -> list[tuple[str, bool]]:
-    """Return the databases that restores which are gone have left; and whether that is known for sure.
-
-    Not for sure: one that was begun on another machine, or before the last start of this one.
-    """
-    rows = connection.execute(
-        "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname, %(prefix)s) ORDER BY 1",
-        {"prefix": _PREFIX},
-    )
-    found = []
-    for row in rows:
-        made_by = owner.Owner.parse(match[1]) if (match := _NAME.fullmatch(row.datname)) else None
-        if made_by is not None and (alive := made_by.alive()) is not True:
-            found.append((row.datname, alive is False))
-    return found
-
-
 def sweep(connection: Connection, server: ServerConfig, steps: Steps) -> None:
     """Remove what killed restores have left on this server; tell what may be somebody else's."""
-    for name, sure in leftovers(connection):
+    rows = connection.execute("SELECT datname FROM pg_catalog.pg_database ORDER BY 1")
+    for name, sure in names.left(row.datname for row in rows):
         if not sure:
             steps.tell(f"{name} may be left of a restore elsewhere; if none runs: DROP DATABASE {quoted(name)}")
         elif steps.begin(f"DROP DATABASE {quoted(name)}: left by a restore that was killed"):

@@ -17,14 +17,12 @@ from typing import Any
 from maint.clock import Clock, Stop
 from maint.errors import LockNotAvailable, MaintError, PermissionDenied, ServerError, UsageError
 from maint.postgres import SQL, Connection, Identifier, connect
-from maint.restore import beside, into, properties, room
+from maint.restore import beside, into, names, properties, room
 from maint.restore.beside import APPLICATION
 from maint.restore.into import Done, Order
 from maint.restore.sources import Tools
 from maint.restore.steps import Steps
 
-#: bytes of a name that PostgreSQL keeps
-_NAME_BYTES = 63
 #: how often the renames are tried while sessions are being ended; each waits for five seconds
 _TRIES = 3
 #: seconds between two looks for sessions to end
@@ -50,7 +48,7 @@ def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, 
     Raises `InUse` while others are connected, unless they are to be disconnected; whatever is raised, the old
     database is there under its name and open.
     """
-    old_name = suffixed(order.database, f"_old_{clock.now():%Y%m%d_%H%M%S}")
+    old_name = names.suffixed(order.database, f"_old_{clock.now():%Y%m%d_%H%M%S}")
     with connect(order.server, application_name=APPLICATION, stop=tools.stop) as connection:
         into.prepare(connection, order, tools, steps)
         old = _settings(connection, order)
@@ -65,12 +63,6 @@ def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, 
     left_out = () if old.default_tablespace else (f"TABLESPACE {old.tablespace}: the database is in the default one",)
     done = replace(done, roles=created, left_out=(*done.left_out, *left_out))
     return Replaced(done, old_name, tuple(row.what for row in behind))
-
-
-def suffixed(name: str, suffix: str) -> str:
-    """Append to a database's name, within the 63 bytes that PostgreSQL keeps; characters stay whole."""
-    room = _NAME_BYTES - len(suffix.encode())
-    return name.encode()[:room].decode(errors="ignore") + suffix
 
 
 @contextmanager
@@ -136,16 +128,16 @@ class Names:
 
 
 def _swap(
-    connection: Connection, order: Order, names: Names, tools: Tools, clock: Clock, steps: Steps, *, disconnect: bool
+    connection: Connection, order: Order, swapped: Names, tools: Tools, clock: Clock, steps: Steps, *, disconnect: bool
 ) -> None:
     ending = disconnect and steps.begin(f"end all sessions of {order.database} with pg_terminate_backend")
     for number in range(_TRIES if ending else 1):
         try:
             if ending:
                 with _sessions_end(order, clock):
-                    _rename(connection, names, steps)
+                    _rename(connection, swapped, steps)
             else:
-                _rename(connection, names, steps)
+                _rename(connection, swapped, steps)
         except (LockNotAvailable, ServerError) as error:
             if error.sqlstate not in ("55006", "55P03"):
                 raise
@@ -157,11 +149,11 @@ def _swap(
         tools.stop.check()
 
 
-def _rename(connection: Connection, names: Names, steps: Steps) -> None:
+def _rename(connection: Connection, swapped: Names, steps: Steps) -> None:
     rename = SQL("ALTER DATABASE {} RENAME TO {}")
     with connection.transaction("ISOLATION LEVEL READ COMMITTED"):
-        steps.perform(connection, rename.format(Identifier(names.database), Identifier(names.old)))
-        steps.perform(connection, rename.format(Identifier(names.new), Identifier(names.database)))
+        steps.perform(connection, rename.format(Identifier(swapped.database), Identifier(swapped.old)))
+        steps.perform(connection, rename.format(Identifier(swapped.new), Identifier(swapped.database)))
 
 
 @contextmanager

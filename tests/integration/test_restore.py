@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from support.restores import (
     volumes,
 )
 
+from maint import owner
 from maint.cluster import Cluster
 
 MakeDatabase = Callable[..., Database]
@@ -468,3 +470,63 @@ def test_a_database_that_was_set_to_be_read_only_or_slow(
     answer = maint("restore", database.name, "--to", copy.name)
     assert answer.code == 0, answer.err + answer.out
     assert copy.value("SHOW default_transaction_read_only") == "on"
+
+
+@NEWEST
+def test_what_a_killed_restore_left_is_told_by_doctor_and_removed_by_the_next(
+    database: Database, make_database: MakeDatabase, configured: Configured, target: Target
+) -> None:
+    maint, copy = backed_up(configured(database)), target()
+    left = make_database(_dead("0001"), "template0")
+    running = make_database(f"maint_restore_{owner.me()}_0002", "template0")
+    elsewhere = make_database("maint_restore_0123456789ab-12-34_0003", "template0")
+    lines = {line["subject"]: line for line in maint("doctor", "--json").json if "maint_restore_" in str(line)}
+    assert set(lines) == {f"main/{left.name}", f"main/{elsewhere.name}"}
+    assert "was left by a restore that was killed" in str(lines[f"main/{left.name}"])
+    assert "another machine" in str(lines[f"main/{elsewhere.name}"])
+    answer = maint("restore", database.name, "--to", copy.name)
+    assert answer.code == 0, answer.err
+    there = databases(database.cluster)
+    assert left.name not in there
+    assert {running.name, elsewhere.name} <= there
+    assert f"{elsewhere.name} may be left of a restore elsewhere" in answer.err
+
+
+def _dead(number: str) -> str:
+    """Name a database of a process of this machine that is gone."""
+    with subprocess.Popen(["true"]) as child:
+        made_by = owner.of(child.pid)
+    return f"maint_restore_{made_by}_{number}"
+
+
+@NEWEST
+def test_a_database_that_is_being_restored_is_not_backed_up(
+    database: Database, make_database: MakeDatabase, configured: Configured
+) -> None:
+    being = make_database(f"maint_restore_{owner.me()}_0002", "template0")
+    maint = configured(database, being)
+    maint.write(maint.config.read_text().replace('databases = ["', 'databases = ["maint_restore_*", "'))
+    backed_up(maint)
+    assert [row["database"] for row in maint.json("backups")] == [database.name]
+
+
+def test_of_files_into_a_folder(configured: Configured, tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "to"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "one.conf").write_text("port = 5432\n")
+    maint = configured()
+    maint.write(f'installation = "test"\n[repository.local]\nurl = "file://{maint.repository}"\n')
+    maint.job("files", f'enabled = true\n[options]\npaths = ["{source}"]\n')
+    assert maint("run", "files").code == 0
+    (row,) = maint.json("backups")
+    assert maint("restore", row["id"], "--to", "main/x").code == 2
+    answer = maint("restore", row["id"], "--to-folder", str(folder), "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["files"], answer.json["left_out"]) == (1, [])
+    (restored,) = folder.rglob("one.conf")
+    assert restored.read_text() == "port = 5432\n"
+    again = maint("restore", row["id"], "--to-folder", str(folder))
+    assert again.code == 2
+    assert "is not empty" in again.err
+    text = maint("restore", "files", "--to-folder", str(tmp_path / "another"))
+    assert text.out.startswith(f"restored {row['id']} into ")

@@ -11,10 +11,14 @@ from maint.model import Finding, Severity
 #: made by providers for themselves; nobody else can connect to them
 PROVIDER_INTERNAL = frozenset({"rdsadmin", "cloudsqladmin", "alloydbadmin", "azure_maintenance", "azure_sys"})
 
+#: how the names begin of what maint makes for the time of a restore or a proof
+OURS = ("maint_restore_", "maint_scratch_")
+
 
 def is_wanted(row: Any, server: ServerConfig) -> bool:
     """Tell whether a row of sql/list_databases.sql is selected by the server's patterns."""
-    return not row.template and row.name not in PROVIDER_INTERNAL and matches(server.databases, row.name)
+    internal = row.name in PROVIDER_INTERNAL or row.name.startswith(OURS)
+    return not row.template and not internal and matches(server.databases, row.name)
 
 
 def unmatched(server: ServerConfig, rows: Sequence[Any], chosen: Sequence[Any]) -> Iterator[Finding]:
