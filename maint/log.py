@@ -247,12 +247,14 @@ class Capture(logging.Handler):
         self._size = 0
         self._dropped = 0
         self._tail: deque[str] = deque(maxlen=25)
+        self.heard: Callable[[], None] = lambda: None  #: is called with each line
         self.addFilter(_Binding())
         self.setFormatter(TextFormatter(traces=True))
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "fields", {}).get("run") != self._run:
             return
+        self.heard()
         text = self.format(record)[-self.LIMIT :]
         self._tail.extend(text.splitlines())
         self._pending.append(text)

@@ -122,7 +122,7 @@ def watched(
                     tell(_copied_table(row.query))
             except MaintError as error:
                 log.debug("cannot look at the server: %s", error)
-                return
+                break
         dump.findings.extend(waiters.values())
 
     thread = threading.Thread(target=look, name="watch", daemon=True)

@@ -33,10 +33,15 @@ class Interpolation:
             except ValueError as error:
                 self._problem(key, str(error))
                 return match[0]
-            self.secrets.append(value)
+            if match[0].startswith("${credential:") or not _IS_PUBLIC.fullmatch(value):
+                self.secrets.append(value)
             return value
 
         return _REFERENCE.sub(resolve, text)
+
+
+#: of the environment: a port or a path is no secret, and starring it would make logs unreadable
+_IS_PUBLIC = re.compile(r"\d{1,5}|/[^\s:@]*")
 
 
 def _look_up(reference: str) -> str:

@@ -143,12 +143,20 @@ def _attempt(
             stop=ground.stop,
             beat=lambda progress: journal.beat(progress, capture),
             show=ground.show,
+            window=_until_window_ends(job, ground.clock),
         )
+        capture.heard = watch.heard
         page = _Page(journal)
         with Scratch(ground.config, run.id) as scratch, watch:
             context = _context(ground, job, server, run, watch, scratch, journal, page.finding)
             ended, transient = _act(task, context, watch, page, done, _not_reached(ground, run))
         return _conclude(ground, task, context, journal, page, ended, transient, capture)
+
+
+def _until_window_ends(job: Job, clock: Clock) -> float | None:
+    """Return the seconds left of the window the run began in; None without one, or outside of it."""
+    window, now = job.hours, clock.now()
+    return window.remaining(now).total_seconds() if window is not None and window.contains(now) else None
 
 
 @dataclass(slots=True)
@@ -294,8 +302,11 @@ def _conclude(
 ) -> Report:
     if trouble := journal.trouble():
         page.finding(trouble)
+    if context.job.mode == "advise":
+        summary = f"advised only, nothing was done: {len(page.steps)} actions planned"
+    else:  # may report findings
+        summary = task.conclude(context, page.steps) if task.conclude else _summary(page.steps)
     outcome = outcome_of(page.steps, page.findings, ended)
-    summary = task.conclude(context, page.steps) if task.conclude else _summary(page.steps)
     error, hint = _error(page.steps, ended)
     _LOG.log(logging.ERROR if error else logging.INFO, "%s: %s", outcome, error or summary)
     journal.flush(capture)

@@ -79,7 +79,7 @@ class Loop:
         window = self.context.job.hours
         now = self.clock.now()
         if window is not None and not window.contains(now):
-            return f"the window {self.context.job.window} has ended"
+            return f"outside of the window {self.context.job.window}"
         limits = [self.watch.left, window.remaining(now).total_seconds() if window else None]
         left = min((limit for limit in limits if limit is not None), default=None)
         if left is not None and action.predicted_seconds is not None and action.predicted_seconds > left:

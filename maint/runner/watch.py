@@ -1,5 +1,6 @@
 """The watchdog of a run: its deadline, its idle time, its heartbeat."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -7,7 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from maint.clock import Clock, Stop
-from maint.errors import Idle, TimedOut
+from maint.errors import Idle, Stopped, TimedOut
+
+_LOG = logging.getLogger("maint.run")
 
 #: seconds between two looks, and at least between two heartbeats
 _LOOK = 1.0
@@ -25,13 +28,16 @@ class Watch:
         stop: Stop,
         beat: Callable[[Mapping[str, Any]], None],
         show: Callable[[Mapping[str, Any]], None] | None = None,
+        window: float | None = None,
     ) -> None:
+        """`window`: seconds until the job's window ends; None without one."""
         self._clock = clock
         self._stop = stop
         self._beat = beat
         self._show = show
         self._timeout = timeout
         self._idle_timeout = idle_timeout
+        self._window = window
         self._began = self._moved = clock.monotonic()
         self._progress: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -44,6 +50,10 @@ class Watch:
             if self._progress.get(object_) != numbers:
                 self._progress[object_] = numbers
                 self._moved = self._clock.monotonic()
+
+    def heard(self) -> None:
+        """Something of the run was logged, as by a program that tells what it does: it moves."""
+        self._moved = self._clock.monotonic()
 
     def finished(self, object_: str) -> None:
         """`object_` needs no more watching."""
@@ -63,19 +73,24 @@ class Watch:
             with self._lock:
                 progress = {name: dict(numbers) for name, numbers in self._progress.items()}
                 idle = self._clock.monotonic() - self._moved
-            self._beat(progress)
-            if self._show:
-                self._show(progress)
             self._judge(idle)
+            try:
+                self._beat(progress)
+                if self._show:
+                    self._show(progress)
+            except Exception:  # noqa: BLE001 - a terminal that went away must not take the deadline with it
+                _LOG.debug("the heartbeat failed", exc_info=True)
 
     def _judge(self, idle: float) -> None:
         if self.left is not None and self.left <= 0:
             self._stop.set(TimedOut(f"not done within its timeout of {self._timeout}", hint="raise timeout in the job"))
+        elif self._window is not None and self._clock.monotonic() - self._began >= self._window:
+            self._stop.set(Stopped("the window of the job has ended", hint="the rest comes first next time"))
         elif self._idle_timeout is not None and idle > self._idle_timeout.total_seconds():
             self._stop.set(
                 Idle(
                     f"nothing moved for {self._idle_timeout} (idle_timeout)",
-                    hint="look at the server: is somebody holding a lock? pg_stat_activity",
+                    hint="is somebody holding a lock on the server (pg_stat_activity), or a program waiting for input?",
                 )
             )
 
