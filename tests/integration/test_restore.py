@@ -4,15 +4,18 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pyrage
 import pytest
+from support import wait_until
 from support.dumps import NEWEST, backup_job, counts, folder_of
 from support.maint import Maint
 from support.postgres import Database
+from support.repositories import write_with
 from support.restores import (
     add_server,
     backed_up,
@@ -21,6 +24,7 @@ from support.restores import (
     nothing_beside,
     volumes,
 )
+from support.s3 import Store
 
 from maint import owner
 from maint.cluster import Cluster
@@ -530,3 +534,66 @@ def test_of_files_into_a_folder(configured: Configured, tmp_path: Path) -> None:
     assert "is not empty" in again.err
     text = maint("restore", "files", "--to-folder", str(tmp_path / "another"))
     assert text.out.startswith(f"restored {row['id']} into ")
+
+
+@NEWEST
+def test_from_s3_in_several_volumes(database: Database, configured: Configured, target: Target, rclone: Store) -> None:
+    database.execute(
+        "CREATE TABLE public.bulk AS SELECT i, md5(i::text) || md5((i * 7)::text) || random() AS text"
+        " FROM generate_series(1, 150000) AS i"
+    )
+    bucket, copy = rclone.bucket(), target()
+    maint = configured(database)
+    write_with(maint, database, rclone.config(bucket, max_parts=1))
+    backed_up(maint)
+    assert maint("restore", database.name, "--to", copy.name).code == 0
+    assert counts(copy) == counts(database)
+    assert rclone.root is not None
+    found = volumes(folder_of(maint, rclone.root / bucket))
+    assert len(found) > 1
+    flip(found[0], -1)
+    another = target()
+    answer = maint("restore", database.name, "--to", another.name)
+    assert answer.code == 1
+    assert "the backup is damaged: dump.000" in answer.err
+    assert nothing_beside(maint, database.cluster)
+
+
+@NEWEST
+def test_the_room_for_files_is_looked_at_beforehand(database: Database, configured: Configured, target: Target) -> None:
+    maint, copy = backed_up(configured(database)), target()
+    path = folder_of(maint) / "manifest.json"
+    found = json.loads(path.read_text())
+    found["dump"]["raw_bytes"] = 1 << 60
+    path.write_text(json.dumps(found))
+    answer = maint("restore", database.name, "--to", copy.name, "--jobs=2")
+    assert answer.code == 1
+    assert "the dump takes 1" in answer.err
+    assert "one job needs no room here" in answer.err
+    assert nothing_beside(maint, database.cluster)
+
+
+@NEWEST
+def test_ctrl_c_while_rows_are_restored(
+    database: Database, configured: Configured, make_database: MakeDatabase, target: Target
+) -> None:
+    """A CHECK takes its time, for one row that was stored before it was so slow."""
+    slow = "CREATE OR REPLACE FUNCTION public.slow(int) RETURNS bool LANGUAGE sql AS 'SELECT {} IS NOT NULL';"
+    database.execute(
+        slow.format("$1") + "CREATE TABLE public.slowly (i int CHECK (public.slow(i)));"
+        "INSERT INTO public.slowly VALUES (1);" + slow.format("pg_sleep(30)")
+    )
+    maint, copy, empty = backed_up(configured(database)), target(), make_database(template="template0")
+    for to in (copy.name, empty.name):
+        child = maint.start("restore", database.name, "--to", to)
+        wait_until(lambda: _restoring(database), "pg_restore", seconds=30)
+        child.send(signal.SIGINT)
+        answer = child.wait(20)
+        assert answer.code == 5, answer.err
+        assert nothing_beside(maint, database.cluster)
+    assert copy.name not in databases(database.cluster)
+    assert counts(empty) == {}
+
+
+def _restoring(database: Database) -> bool:
+    return bool(database.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'COPY public.slowly%'"))
