@@ -83,7 +83,8 @@ class Task(Generic[O]):
     plan: Callable[[Context[O]], Iterator[Action]]  #: reads only; a rejected candidate is an Action with `skip`
     act: Callable[[Context[O], Action], Result]  #: the only function that changes anything
     preflight: Callable[[Config, Job, ServerConfig | None], Iterator[Check]] | None = None  #: doctor's lines
-    conclude: Callable[[Context[O], Sequence[Step]], str] | None = None  #: the run's summary, one line
+    #: the run's summary, one line; may report what only the end of a run shows
+    conclude: Callable[[Context[O], Sequence[Step]], str] | None = None
     #: more keys for `run --json`
     outputs: Callable[[Context[O], Sequence[Step]], Mapping[str, Any]] | None = None
     without_history: bool = False  #: runs even when the history cannot be written

@@ -70,7 +70,7 @@ def _view(stock: Stock, found: "Inventory") -> "View":
     from maint.cli.backups_view import View
 
     existing = existing_databases(stock.app, {backup.server for backup in found.backups})
-    return View(stock.zone, stock.app.clock.now(), stock.app.config.objectives, existing)
+    return View(stock.zone, stock.app.clock.now(), stock.app.config, existing)
 
 
 @backups.command()
@@ -87,7 +87,7 @@ def show(app: App, backup: str, repository: str | None, as_json: bool) -> int:
     copies = stock.select(backup)
     manifest = inventory.fresh(stock.repositories[copies[0].repository], copies[0])
     urls = {copy.repository: _url(stock, copy) for copy in copies}
-    view = backups_view.View(stock.zone, app.clock.now(), app.config.objectives)
+    view = backups_view.View(stock.zone, app.clock.now(), app.config)
     if as_json:
         where = [backups_view.row(copy, None) | {"url": urls[copy.repository]} for copy in copies]
         echo_json({"id": manifest.id, "repositories": where, "manifest": manifest.model_dump(by_alias=True)})

@@ -7,12 +7,12 @@ from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from maint.backups import judging
 from maint.backups.inventory import Backup, Inventory, rivals
 from maint.backups.manifest import DatabaseManifest, FilesManifest, Manifest
 from maint.cli.output import age, duration, local, printable, size, table
 from maint.cli.stock import by_place
-from maint.config.model import Objectives
-from maint.config.values import format_duration
+from maint.config.model import Config
 from maint.model import Trust
 
 
@@ -22,7 +22,7 @@ class View:
 
     zone: ZoneInfo
     now: datetime
-    objectives: Objectives
+    config: Config
     #: server -> databases, of the servers that have answered
     existing: Mapping[str, set[str]] | None = None
 
@@ -77,14 +77,20 @@ def row(backup: Backup, gone_since: datetime | None) -> dict[str, Any]:
 def rows(backups: Sequence[Backup], view: View) -> list[dict[str, Any]]:
     """Return every backup in every repository for ``--json``."""
     newest = newest_of(backups)
-    return [row(backup, view.gone_since(backup, newest)) for backup in backups]
+    judged = judging.standings(backups, view.config, view.now, view.existing)
+    standings = {(one.server, one.database): judging.as_json(one) for one in judged if one.measures}
+    return [
+        row(backup, view.gone_since(backup, newest))
+        | {"objectives": standings.get((backup.server, backup.database)) if backup.summary.kind == "database" else None}
+        for backup in backups
+    ]
 
 
 def text(found: Inventory, view: View) -> Iterator[str]:
     """Yield the screen of ``maint backups``."""
     if found.backups:
         yield _table(found.backups, view)
-        yield from _objectives(found.backups, view)
+        yield from _objectives(found, view)
     else:
         yield "no backups\nTo begin: maint run backup"
     for finding in rivals(found.backups):
@@ -142,23 +148,10 @@ def _remarks(backup: Backup, view: View, newest: Mapping[tuple[str, str], Backup
     return "; ".join(remarks)
 
 
-def _objectives(backups: Sequence[Backup], view: View) -> Iterator[str]:
-    """Compare the age of the newest good backups with the promise; the oldest of them decides."""
-    rpo = view.objectives.rpo
-    backups = [backup for backup in backups if backup.summary.kind == "database"]
-    newest = newest_of(backups)
-    living = {key for key, backup in newest.items() if view.gone_since(backup, newest) is None}
-    if rpo is None or not living:
-        return
-    good = newest_of([backup for backup in backups if backup.is_good])
-    name = f"rpo {format_duration(rpo)}"
-    if without := sorted(living - good.keys()):
-        yield f"{name}: broken (no good backup of {printable(without[0][1])})"
-        return
-    worst = min((good[key] for key in living), key=lambda backup: backup.created_at)
-    kept = "kept" if view.now - worst.created_at <= rpo else "broken"
-    of = f", {printable(worst.database)}" if len(living) > 1 else ""
-    yield f"{name}: {kept} ({age(worst.created_at, view.now)}{of})"
+def _objectives(found: Inventory, view: View) -> Iterator[str]:
+    """Compare with the promises; of several databases the worst one decides."""
+    if text := judging.line(judging.standings(found.backups, view.config, view.now, view.existing), view.now):
+        yield text
 
 
 def _leftovers(found: Inventory, view: View) -> Iterator[str]:

@@ -164,9 +164,12 @@ def _repository_text(url: str) -> Iterator[str]:
 
 
 _REST = """
-# Promises that are measured; one that is broken is a finding.
+# Promises that are measured; one that is broken is a finding. The schedules that ship with maint can keep these:
+# the age of the newest good backup (every night), and of the newest proven one (every Sunday; the first run of
+# verify proves the first). rto, the time that a restore takes, depends on the size of your databases.
 # [objectives]
 # rpo = "26h"
+# proof = "8d"
 """
 
 

@@ -48,6 +48,22 @@ Zone = Annotated[str, AfterValidator(check_zone)]
 _POSITIVE = Field(gt=timedelta(0))
 
 
+class Objectives(Table):
+    """Optional promises, measured: the table ``[objectives]``."""
+
+    rpo: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest good backup")
+    proof: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest proven backup")
+    rto: Annotated[Duration, _POSITIVE] | None = Field(None, description="time of the latest measured restore")
+
+
+class ServerObjectives(Objectives):
+    """Those of one server, key by key over the global ones: ``[server.NAME.objectives]``."""
+
+    database: dict[str, Objectives] = Field(
+        default_factory=dict, description="by the name of a database, key by key over the server's"
+    )
+
+
 class ServerConfig(Table):
     """One managed PostgreSQL server: a table ``[server.NAME]``."""
 
@@ -65,6 +81,7 @@ class ServerConfig(Table):
         description="folder of pg_dump and its kin; default: the best match for the server's major version",
     )
     password_file: AbsolutePath | None = Field(None, description="a password file in the format of ~/.pgpass")
+    objectives: ServerObjectives | None = Field(None, description="promises that differ from those of [objectives]")
 
     @field_validator("dsn")
     @classmethod
@@ -161,14 +178,6 @@ class HistoryConfig(Table):
     """Where the history is kept: the table ``[history]``."""
 
     url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
-
-
-class Objectives(Table):
-    """Optional promises, measured: the table ``[objectives]``."""
-
-    rpo: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest good backup")
-    proof: Annotated[Duration, _POSITIVE] | None = Field(None, description="age of the newest proven backup")
-    rto: Annotated[Duration, _POSITIVE] | None = Field(None, description="time of the latest measured restore")
 
 
 class Mail(Table):
@@ -317,3 +326,13 @@ class Config(MaintToml):
     def repositories_of(self, patterns: Sequence[str]) -> list[RepositoryConfig]:
         """Return the repositories that `patterns` select, in the order of the file."""
         return [repository for name, repository in self.repository.items() if matches(patterns, name)]
+
+    def objectives_of(self, server: str, database: str | None = None) -> Objectives:
+        """Return what is promised of a database, or of a server's at large."""
+        own = self.server[server].objectives if server in self.server else None
+        tables: list[Objectives] = [self.objectives]
+        if own is not None:
+            tables += [own, *([own.database[database]] if database in own.database else [])]
+        keys = Objectives.model_fields
+        merged = {key: value for table in tables for key in keys if (value := getattr(table, key)) is not None}
+        return Objectives.model_construct(**merged)

@@ -180,8 +180,40 @@ def test_objectives_only_where_they_are_set(maint: Maint, local: Repository) -> 
     store(local, NOW - 9 * HOUR, database="ledger")
     assert "rpo" not in maint("backups").out
     maint.add('[objectives]\nrpo = "26h"\n')
-    assert "rpo 26h: broken (1.5 d, shop)" in maint("backups").out
-    assert "rpo 26h: kept (9 h)" in maint("backups", "--database", "ledger").out
+    assert "rpo 26 h: broken: shop 1.5 d" in maint("backups").out
+    assert "rpo 26 h: kept (9 h)" in maint("backups", "--database", "ledger").out
+
+
+def test_every_objective_with_its_worst_database(maint: Maint, local: Repository) -> None:
+    for database, days, seconds in (("shop", 10, 47), ("shop", 1, 56), ("ledger", 9, 20)):
+        place = store(local, NOW - days * DAY, database=database)
+        records.prove(local, place, records.Proof(place.id, Trust.PROVEN, NOW - days * DAY + HOUR, seconds, ()))
+    store(local, NOW - 9 * HOUR, database="ledger")
+    store(local, NOW - 60 * DAY, database="gone")
+    maint.add('[objectives]\nrpo = "26h"\nproof = "8d"\nrto = "2h"\n')
+    out = maint("backups").out
+    expected = "proof 8 d: broken: ledger 9.0 d · rto 2 h: kept (0:56, +30 s a month)"
+    assert f"rpo 26 h: kept (1.0 d) · {expected}" in out
+    rows = maint.json("backups")
+    assert len(rows) == 5
+    of = {row["database"]: row["objectives"] for row in rows}
+    assert of["gone"] is None  # the others were backed up, it was not
+    assert (of["ledger"]["proof"]["state"], of["shop"]["proof"]["state"]) == ("broken", "kept")
+    assert of["shop"]["rto"]["seconds"] == 56
+    assert of["ledger"]["proof"]["limit_seconds"] == 8 * 86400
+
+
+def test_objectives_of_a_server_and_of_a_database(maint: Maint, local: Repository) -> None:
+    store(local, NOW - 36 * HOUR)
+    store(local, NOW - 36 * HOUR, database="ledger")
+    maint.add('[objectives]\nrpo = "26h"\n')
+    assert "rpo 26 h: broken: " in maint("backups").out
+    maint.add('[server.main]\ndsn = "host=/nowhere"\n[server.main.objectives]\nrpo = "2d"\nproof = "8d"\n')
+    assert "rpo 2 d: kept (1.5 d) · proof 8 d: not measured: " in maint("backups").out
+    maint.add('[server.main.objectives.database.ledger]\nrpo = "1d"\n')
+    assert "rpo 24 h: broken: ledger 1.5 d" in maint("backups").out.replace("1 d:", "24 h:")
+    assert "rpo 2 d: kept (1.5 d)" in maint("backups", "--database", "shop").out
+    assert json.loads(maint("config", "show", "--json").out)
 
 
 def test_names_that_are_awkward(maint: Maint, local: Repository) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from maint.backups import telling
+from maint.backups import judging, telling
 from maint.backups.stores import open_stores
 from maint.backups.upkeep import Upkeep
 from maint.model import DONE_BEFORE, Action, Finding, Result, Step
@@ -29,10 +29,11 @@ def plan(context: Context[Options]) -> Iterator[Action]:
     chosen = [row for row in rows if is_wanted(row, server)]
     for finding in chain(unmatched(server, rows, chosen), closed(server, chosen)):
         context.report(finding)
+    context.state["databases"] = [row.name for row in chosen if why_not(row) is None]
     yield from upkeep.clearing()
     for row in chosen:
         yield dumping.action_of(context, row, facts)
-    for found in upkeep.deletions([row.name for row in chosen if why_not(row) is None]):
+    for found in upkeep.deletions(context.state["databases"]):
         if isinstance(found, Finding):
             context.report(found)
         else:
@@ -48,7 +49,16 @@ def act(context: Context[Options], action: Action) -> Result:
 
 
 def conclude(context: Context[Options], steps: Sequence[Step]) -> str:
-    """Sum up: ``2 databases, 2.9 GB -> 0.8 GB in 0:31``."""
+    """Sum up: ``2 databases, 2.9 GB -> 0.8 GB in 0:31``; report promises that are not kept."""
+    if "databases" in context.state and context.stop.reason is None:
+        for finding in judging.at_the_end(
+            context.config,
+            {server_of(context).name: context.state["databases"]},
+            cache=context.history,
+            now=context.clock.now(),
+            log=context.log,
+        ):
+            context.report(finding)
     backups = sum(step.action.verb == "backup" for step in steps)
     earlier = sum(step.action.verb == "backup" and step.result.note == DONE_BEFORE for step in steps)
     done = len(telling.done(steps, "backup")) + earlier

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from maint.backups import inventory
+from maint.backups import inventory, judging
 from maint.backups.inventory import Backup, Inventory, Remnant
 from maint.backups.manifest import DatabaseManifest
 from maint.backups.paths import server_prefix
@@ -314,7 +314,17 @@ def _clear(context: Context[Options], action: Action) -> Result:
 
 
 def conclude(context: Context[Options], _steps: Sequence[Step]) -> str:
-    """Sum up: ``2 proven, 1 damaged: 214 tables, 94,201,877 rows equal in 0:47``."""
+    """Sum up: ``2 proven, 1 damaged: 214 tables, 94,201,877 rows equal in 0:47``; report promises not kept."""
+    if "chosen" in context.state and context.stop.reason is None:
+        server = context.server.name if context.server else None
+        for finding in judging.at_the_end(
+            context.config,
+            server=server,
+            cache=context.history,
+            now=context.clock.now(),
+            log=context.log,
+        ):
+            context.report(finding)
     verdicts = [verdict for _, verdict in context.state.get("verified", [])]
     counts = [(word, sum(verdict.word is word for verdict in verdicts)) for word in Word]
     text = ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in counts if n)
