@@ -1,6 +1,7 @@
 """The effective configuration in the words of its files: each value, where it is from, and no secret."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -112,11 +113,15 @@ def _without_secrets(value: Any, secrets: tuple[str, ...]) -> Any:
 def toml(value: Any) -> str:
     """Write one plain value as TOML does, on one line."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+        return "{ " + ", ".join(f"{_key(key)} = {toml(item)}" for key, item in value.items()) + " }" if value else "{}"
     if isinstance(value, list):
         return "[" + ", ".join(toml(item) for item in value) + "]"
     # a basic string of TOML is a string of JSON, except that DEL is escaped
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml(key)
 
 
 def options_of(model: type[BaseModel]) -> Iterator[dict[str, Any]]:

@@ -213,7 +213,8 @@ def test_objectives_of_a_server_and_of_a_database(maint: Maint, local: Repositor
     maint.add('[server.main.objectives.database.ledger]\nrpo = "1d"\n')
     assert "rpo 24 h: broken: ledger 1.5 d" in maint("backups").out.replace("1 d:", "24 h:")
     assert "rpo 2 d: kept (1.5 d)" in maint("backups", "--database", "shop").out
-    assert json.loads(maint("config", "show", "--json").out)
+    maint.add('[server.main.objectives.database."a b"]\nrpo = "1d"\n')
+    assert '"a b" = { rpo = "1d" }' in maint("config", "show").out
 
 
 def test_names_that_are_awkward(maint: Maint, local: Repository) -> None:
