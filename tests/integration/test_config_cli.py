@@ -134,7 +134,12 @@ def test_the_schema_is_one(maint: Maint, arguments: tuple[str, ...]) -> None:
     assert "name" not in table["properties"]
     assert table["additionalProperties"] is False
     if arguments:
-        assert {case["if"]["properties"]["task"]["const"] for case in schema["allOf"]} >= {"backup", "command", "sql", "verify"}
+        assert {case["if"]["properties"]["task"]["const"] for case in schema["allOf"]} >= {
+            "backup",
+            "command",
+            "sql",
+            "verify",
+        }
         for case in schema["allOf"]:
             reference = case["then"]["properties"]["options"]["$ref"]
             assert reference.removeprefix("#/$defs/") in definitions

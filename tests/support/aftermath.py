@@ -52,7 +52,9 @@ def _read(repository: Repository, path: str, version: str | None = None) -> byte
 
 def _check_names(repository: Repository, backup: Backup, manifest: Manifest) -> None:
     names = {entry.path.removeprefix(backup.place.prefix) for entry in repository.list(backup.place.prefix)}
-    assert {name for name in names if not records.proof_of(name)} - {STARTED} == {file.name for file in manifest.files} | {MANIFEST}
+    assert {name for name in names if not records.proof_of(name)} - {STARTED} == {
+        file.name for file in manifest.files
+    } | {MANIFEST}
 
 
 def ids(config: RepositoryConfig) -> list[str]:
