@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any
 
 from maint.clock import Clock, Stop
@@ -48,8 +49,8 @@ def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, 
     Raises `InUse` while others are connected, unless they are to be disconnected; whatever is raised, the old
     database is there under its name and open.
     """
-    old_name = names.suffixed(order.database, f"_old_{clock.now():%Y%m%d_%H%M%S}")
     with connect(order.server, application_name=APPLICATION, stop=tools.stop) as connection:
+        old_name = _old_name(connection, order, clock)
         into.prepare(connection, order, tools, steps)
         old = _settings(connection, order)
         _refuse_in_use(connection, order, disconnect=disconnect)
@@ -63,6 +64,14 @@ def replace_database(order: Order, tools: Tools, clock: Clock, steps: Steps, *, 
     left_out = () if old.default_tablespace else (f"TABLESPACE {old.tablespace}: the database is in the default one",)
     done = replace(done, roles=created, left_out=(*done.left_out, *left_out))
     return Replaced(done, old_name, tuple(row.what for row in behind))
+
+
+def _old_name(connection: Connection, order: Order, clock: Clock) -> str:
+    """Return a dated name that is free."""
+    taken = {row.datname for row in connection.execute("SELECT datname FROM pg_catalog.pg_database")}
+    dated = f"_old_{clock.now():%Y%m%d_%H%M%S}"
+    tried = (names.suffixed(order.database, dated + more) for more in chain([""], (f"_{n}" for n in count(2))))
+    return next(name for name in tried if name not in taken)
 
 
 @contextmanager

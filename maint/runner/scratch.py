@@ -12,8 +12,6 @@ from maint.config.model import Config
 from maint.errors import MaintError
 from maint.owner import Owner, me
 
-_OWNER = ".owner"
-
 #: after which a folder of a process that cannot be judged from here is nobody's any more
 _ABANDONED = timedelta(days=2)
 
@@ -34,7 +32,6 @@ class Scratch:
         with self._lock:
             try:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (self._path / _OWNER).write_text(str(me()))
             except OSError as error:
                 raise MaintError(
                     f"the scratch folder {self._path} cannot be made: {error.strerror}",
@@ -72,7 +69,5 @@ def _is_gone(owner: Owner, path: Path, now: datetime) -> bool:
 
 
 def _owner(path: Path) -> Owner | None:
-    try:
-        return Owner.parse((path / _OWNER).read_text())
-    except OSError:
-        return None
+    """Return whose it is: as its name says, for a killed process may not have come to write it into the folder."""
+    return Owner.parse(path.name.split("-", 2)[-1]) if path.name.startswith("run-") else None
