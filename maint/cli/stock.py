@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from maint.cli.app import App
-from maint.errors import HistoryError, MaintError, UsageError
+from maint.errors import Damaged, HistoryError, MaintError, UsageError
 from maint.log import redact
 
 if TYPE_CHECKING:
@@ -39,10 +39,21 @@ class Stock:
         return 1 if self.inventory.unavailable else 0
 
     def select(self, text: str) -> "list[Backup]":
-        """Return the backup that is meant, once per repository that holds it."""
+        """Return the backup that is meant, once per repository that holds it.
+
+        Raises `UsageError` if it is not there, `Damaged` if its manifest is, and cannot be read.
+        """
         from maint.backups.select import select
 
-        return select(self.inventory.backups, text, zone=self.zone)
+        try:
+            return select(self.inventory.backups, text, zone=self.zone)
+        except UsageError:
+            for remnant in self.inventory.remnants:
+                if remnant.place.id == text and not remnant.reason.startswith("no manifest"):
+                    raise Damaged(
+                        f"{text} is damaged: {remnant.reason}", hint="choose another: maint backups"
+                    ) from None
+            raise
 
 
 def open_stock(
