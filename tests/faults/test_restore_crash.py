@@ -17,7 +17,7 @@ from support.postgres import Database
 from support.restores import BESIDE, backed_up, databases, nothing_beside
 
 #: crossings tried of each kind of restore by default
-SAMPLE = 8
+SAMPLE = 5
 
 
 @dataclass

@@ -298,6 +298,7 @@ def test_the_room_for_both(database: Database, configured: Configured, clusters:
     assert "beside the old one" in answer.err
 
 
+@NEWEST
 def test_over_tcp_the_room_is_not_known(own_cluster: Callable[..., object], configured: Configured) -> None:
     cluster = own_cluster(tcp=True)
     postgres.make_sample(cluster)  # type: ignore[arg-type]

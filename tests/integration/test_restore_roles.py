@@ -1,10 +1,10 @@
 """maint restore --roles: those that a server lacks, as they were; those it has are left alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from support import postgres
-from support.dumps import counts, folder_of
+from support.dumps import NEWEST, counts, folder_of
 from support.maint import Maint
 from support.postgres import Database
 from support.restores import add_server, backed_up, databases, flip, nothing_beside, roles, volumes
@@ -32,20 +32,29 @@ GRANT SELECT ON public.customers TO there;
 NAME = 'Hostile; "role" it\'s'
 
 
-@pytest.fixture
-def source(own_cluster: Callable[..., Cluster]) -> Database:
-    cluster = own_cluster()
-    postgres.make_sample(cluster)
-    found = Database(cluster, "sample")
-    found.execute(ROLES)
-    return found
+@pytest.fixture(scope="module")
+def pair(major: int) -> Iterator[tuple[Cluster, Cluster]]:
+    """Two servers: roles belong to a whole server."""
+    with postgres.make(major) as one, postgres.make(major) as another:
+        postgres.make_sample(one)
+        Database(one, "sample").execute(ROLES)
+        yield one, another
 
 
 @pytest.fixture
-def other(own_cluster: Callable[..., Cluster]) -> Database:
-    found = Database(own_cluster(), "postgres")
+def source(pair: tuple[Cluster, Cluster]) -> Database:
+    """A database whose roles the other server lacks, but for one."""
+    return Database(pair[0], "sample")
+
+
+@pytest.fixture
+def other(pair: tuple[Cluster, Cluster]) -> Iterator[Database]:
+    found = Database(pair[1], "postgres")
     found.execute("CREATE ROLE there NOLOGIN")
-    return found
+    yield found
+    postgres.drop(Database(pair[1], "sample"))
+    names = ['"{}"'.format(role.replace('"', '""')) for role in roles(pair[1]) - {"postgres"}]
+    found.execute(f"DROP ROLE {', '.join(names)}")
 
 
 def _attributes(database: Database, role: str) -> object:
@@ -84,6 +93,37 @@ def test_missing_roles_are_created_as_they_were(source: Database, other: Databas
     assert copy.value("SELECT has_table_privilege('there', 'public.customers', 'SELECT')") is True
 
 
+@NEWEST
+def test_roles_that_only_the_database_itself_names(source: Database, other: Database, configured: Configured) -> None:
+    source.execute("CREATE DATABASE named")
+    named = Database(source.cluster, "named")
+    named.execute(
+        "CREATE ROLE granted; CREATE ROLE is_set; CREATE ROLE owning; GRANT CONNECT ON DATABASE named TO granted;"
+        "ALTER ROLE is_set IN DATABASE named SET work_mem = '9MB'; ALTER DATABASE named OWNER TO owning"
+    )
+    try:
+        maint = backed_up(configured(named))
+        add_server(maint, "other", other.cluster)
+        refused = maint("restore", "named", "--to", "other/sample")
+        assert "lacks the roles granted, is_set, owning" in refused.err
+        answer = maint("restore", "named", "--to", "other/sample", "--roles", "--json")
+        assert (answer.code, answer.json["new_roles"]) == (0, ["granted", "is_set", "owning"]), answer.err
+        assert (
+            Database(other.cluster, "sample").value(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'sample'"
+            )
+            == "owning"
+        )
+        postgres.drop(Database(other.cluster, "sample"))
+        other.execute("DROP ROLE granted")
+        without = maint("restore", "named", "--to", "other/sample", "--no-owner", "--no-privileges", "--json")
+        assert (without.code, without.json["problems"]) == (0, []), without.err
+    finally:
+        postgres.drop(named)
+        source.execute("DROP ROLE granted; DROP ROLE is_set; DROP ROLE owning")
+
+
+@NEWEST
 def test_roles_that_were_created_are_gone_if_the_restore_fails(
     source: Database, other: Database, configured: Configured
 ) -> None:
@@ -96,6 +136,7 @@ def test_roles_that_were_created_are_gone_if_the_restore_fails(
     assert nothing_beside(maint, other.cluster)
 
 
+@NEWEST
 def test_globals_that_were_changed_make_no_roles(source: Database, other: Database, configured: Configured) -> None:
     maint = backed_up(configured(source))
     add_server(maint, "other", other.cluster)
@@ -106,6 +147,7 @@ def test_globals_that_were_changed_make_no_roles(source: Database, other: Databa
     assert roles(other.cluster) == {"postgres", "there"}
 
 
+@NEWEST
 def test_without_them(source: Database, other: Database, configured: Configured) -> None:
     maint = backed_up(configured(source))
     add_server(maint, "other", other.cluster)
