@@ -1,6 +1,6 @@
 """What a whole backup costs beside the bare dump: dump, exact counts, zstd, SHA-256, store, read back, manifest.
 
-Run: pytest -n0 -m bench -s tests/bench/bench_backup.py      (MAINT_BENCH_GB: size of the database, default 2)
+Run: pytest -m bench -s tests/bench/bench_backup.py      (MAINT_BENCH_GB: size of the database, default 2)
 
 Limits on two cores, ratio to ``pg_dump -Fc -Z0 > /dev/null``: 1.25 into a directory, 1.5 into S3 on loopback, 0.15
 more with age; at least 4 times faster than ``pg_dump | gzip``, and not larger; at most 200 MB of memory.

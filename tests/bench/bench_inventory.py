@@ -1,6 +1,6 @@
 """How long does it take to list 5,000 backups, the first time and again? Limits: 5 s, then 1 s.
 
-Run: pytest -n0 -m bench -s tests/bench/bench_inventory.py
+Run: pytest -m bench -s tests/bench/bench_inventory.py
 """
 
 import json

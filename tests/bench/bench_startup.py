@@ -1,7 +1,7 @@
 """How long do short commands take? Limits: `maint --version` 0.15 s; `maint run` of SELECT 1 at most 1.5 times
 the import of the libraries it stands on.
 
-Run: pytest -n0 -m bench -s tests/bench/bench_startup.py      (MAINT_BENCH_ROUNDS, default 15)
+Run: pytest -m bench -s tests/bench/bench_startup.py      (MAINT_BENCH_ROUNDS, default 15)
 """
 
 import os
