@@ -213,7 +213,7 @@ _HINTS = (
         r"not a database|malformed",
         "move {place} aside: maint begins a new one and finds its backups in the repositories",
     ),
-    (r"is full|No space left", "free some space in {folder}; backups still run, and are entered afterwards"),
+    (r"is full|No space left", "free some space in {folder}; backups still run, and stand in their repositories"),
     (
         r"readonly|read-only",
         "the file system of {folder}, or the database, takes no writes: look why (dmesg)",
